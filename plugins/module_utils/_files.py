@@ -1,0 +1,184 @@
+# Copyright (c) 2026, edgecloud.resilient_vm contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Files written whole or not at all, locks the kernel releases, and reflink copies."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import json
+import os
+import shutil
+import tempfile
+from typing import Any, Iterator
+
+from ._errors import ResilientVmError
+
+__all__ = [
+    "clone_file",
+    "data_ranges",
+    "fsync_directory",
+    "fsync_tree",
+    "locked",
+    "read_json",
+    "reflink_works",
+    "remove_tree",
+    "write_atomic",
+    "write_json",
+]
+
+# linux/fs.h: _IOW(0x94, 9, int)
+_FICLONE = 0x40049409
+_MAX_JSON = 64 << 20
+
+
+def fsync_directory(path: str) -> None:
+    """Make renames and removals inside a directory survive a power cut."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def fsync_tree(path: str) -> None:
+    """Make every file and directory under path (and path) survive a power cut."""
+    for folder, _folders, names in os.walk(path, topdown=False):
+        for name in names:
+            file = os.path.join(folder, name)
+            if os.path.islink(file):
+                continue
+            descriptor = os.open(file, os.O_RDONLY)
+            try:
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
+        fsync_directory(folder)
+
+
+def write_atomic(path: str, data: bytes, mode: int = 0o640, owner: tuple[int, int] | None = None) -> None:
+    """Replace a file so that a reader, also after a power cut, sees the old or the new content, never a part."""
+    folder = os.path.dirname(path)
+    descriptor, temporary = tempfile.mkstemp(prefix=os.path.basename(path) + ".", suffix=".part", dir=folder)
+    try:
+        with os.fdopen(descriptor, "wb") as stream:
+            os.fchmod(stream.fileno(), mode)
+            if owner is not None:
+                os.fchown(stream.fileno(), *owner)
+            stream.write(data)
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.rename(temporary, path)
+    except BaseException:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(temporary)
+        raise
+    fsync_directory(folder)
+
+
+def write_json(path: str, value: Any, mode: int = 0o640, owner: tuple[int, int] | None = None) -> None:
+    """Like write_atomic, for a JSON document with sorted keys."""
+    write_atomic(path, (json.dumps(value, indent=2, sort_keys=True) + "\n").encode(), mode, owner)
+
+
+def read_json(path: str) -> Any:
+    """The document in a JSON file, or None when there is no such file.
+
+    Raises ResilientVmError when what is there is not JSON.
+    """
+    try:
+        with open(path, "rb") as stream:
+            data = stream.read(_MAX_JSON + 1)
+    except FileNotFoundError:
+        return None
+    if len(data) > _MAX_JSON:
+        raise ResilientVmError(f"{path} is larger than any document of this collection; move it aside", path=path)
+    try:
+        return json.loads(data)
+    except ValueError as error:
+        raise ResilientVmError(f"{path} is damaged ({error}); move it aside or restore it", path=path) from error
+
+
+@contextlib.contextmanager
+def locked(path: str, purpose: str) -> Iterator[None]:
+    """Hold a VM's lock; never waits. The holder is named in the message of whoever comes second.
+
+    flock, not a PID file: the kernel releases it when the holder or the machine dies.
+    """
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o660)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            if error.errno not in (errno.EWOULDBLOCK, errno.EACCES):
+                raise
+            holder = os.pread(descriptor, 300, 0).decode("utf-8", "replace").strip() or "another process"
+            raise ResilientVmError(
+                f"{path} is held by {holder}; wait for it to end and run again", path=path, holder=holder
+            ) from error
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, f"{purpose} (process {os.getpid()})\n".encode(), 0)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def clone_file(source: str, target: str) -> None:
+    """Make target a reflink copy of source: same content, shared blocks, constant time.
+
+    Raises OSError (EOPNOTSUPP, EXDEV, EINVAL…) where the filesystem cannot; target is then gone again.
+    """
+    with open(source, "rb") as old, open(target, "xb") as new:
+        try:
+            fcntl.ioctl(new.fileno(), _FICLONE, old.fileno())
+        except OSError:
+            os.unlink(target)
+            raise
+
+
+def reflink_works(folder: str) -> bool:
+    """Whether files in folder can share blocks, found by doing it once."""
+    with tempfile.TemporaryDirectory(prefix=".reflink-", dir=folder) as place:
+        source = os.path.join(place, "source")
+        with open(source, "wb") as stream:
+            stream.write(b"reflink" * 1000)
+        try:
+            clone_file(source, os.path.join(place, "clone"))
+        except OSError:
+            return False
+        return True
+
+
+def data_ranges(descriptor: int, size: int) -> Iterator[tuple[int, int]]:
+    """(start, end) byte ranges of a sparse file that hold data; the rest are holes and read as zeros."""
+    position = 0
+    while position < size:
+        try:
+            start = os.lseek(descriptor, position, os.SEEK_DATA)
+        except OSError as error:
+            if error.errno == errno.ENXIO:
+                return
+            raise
+        end = min(os.lseek(descriptor, start, os.SEEK_HOLE), size)
+        if start >= size:
+            return
+        yield start, end
+        position = end
+
+
+def remove_tree(path: str) -> None:
+    """Erase a directory so that a crash half-way never leaves something that looks whole under its name.
+
+    The directory first takes a name nobody lists (leading dot), then goes.
+    """
+    folder, name = os.path.split(path)
+    hidden = path if name.startswith(".") else os.path.join(folder, f".{name}.erased")
+    if hidden != path:
+        if os.path.lexists(hidden):
+            shutil.rmtree(hidden)
+        os.rename(path, hidden)
+        fsync_directory(folder)
+    shutil.rmtree(hidden)
+    fsync_directory(folder)
