@@ -6,13 +6,15 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import errno
 import fcntl
 import json
 import os
 import shutil
 import tempfile
-from typing import Any, Iterator
+from collections.abc import Iterator
+from typing import Any
 
 from ._errors import ResilientVmError
 
@@ -27,10 +29,13 @@ __all__ = [
     "remove_tree",
     "write_atomic",
     "write_json",
+    "zero_range",
 ]
 
 # linux/fs.h: _IOW(0x94, 9, int)
 _FICLONE = 0x40049409
+# linux/falloc.h: FALLOC_FL_KEEP_SIZE | FALLOC_FL_PUNCH_HOLE; Python's os module has no call for it
+_KEEP_SIZE_AND_PUNCH_HOLE = 0x01 | 0x02
 _MAX_JSON = 64 << 20
 
 
@@ -166,6 +171,16 @@ def data_ranges(descriptor: int, size: int) -> Iterator[tuple[int, int]]:
             return
         yield start, end
         position = end
+
+
+def zero_range(descriptor: int, offset: int, length: int) -> None:
+    """Make a range of a file read as zeros and give its space back. Raises OSError where no hole can be made."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    arguments = (ctypes.c_int, ctypes.c_int, ctypes.c_long, ctypes.c_long)
+    values = (descriptor, _KEEP_SIZE_AND_PUNCH_HOLE, offset, length)
+    if libc.fallocate64(*[kind(value) for kind, value in zip(arguments, values)]) != 0:
+        code = ctypes.get_errno()
+        raise OSError(code, os.strerror(code))
 
 
 def remove_tree(path: str) -> None:

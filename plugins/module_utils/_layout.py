@@ -40,8 +40,8 @@ class Layout:
     def __post_init__(self) -> None:
         if not _CUSTOMER.fullmatch(self.customer) or len(self.customer) > _CUSTOMER_LENGTH:
             raise ResilientVmError(
-                f"customer {self.customer!r} is not a name of 1 to {_CUSTOMER_LENGTH} characters out of a-z, 0-9 and -; "
-                "set resilient_vm_customer"
+                f"customer {self.customer!r} is not a name of 1 to {_CUSTOMER_LENGTH} characters "
+                "out of a-z, 0-9 and -; set resilient_vm_customer"
             )
         if not _VM.fullmatch(self.vm) or len(self.vm) > 100:
             raise ResilientVmError(
@@ -141,7 +141,8 @@ class Layout:
 
     @property
     def socket(self) -> str:
-        return self._at("nbd.sock")
+        """A folder of its own: QEMU must be able to write it, and may write nothing else that root reads."""
+        return self._at("qemu", "nbd.sock")
 
     @property
     def snapshot(self) -> str:

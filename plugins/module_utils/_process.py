@@ -8,8 +8,9 @@ from __future__ import annotations
 import os
 import shlex
 import subprocess
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Callable, Sequence
+from typing import Callable
 
 from ._errors import ResilientVmError
 
@@ -41,8 +42,7 @@ def run(argv: Sequence[str], timeout_seconds: float = 60.0, check: bool = True, 
             list(argv),
             input=stdin,
             stdin=subprocess.DEVNULL if stdin is None else None,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
+            capture_output=True,
             encoding="utf-8",
             errors="replace",
             timeout=timeout_seconds,
@@ -50,7 +50,9 @@ def run(argv: Sequence[str], timeout_seconds: float = 60.0, check: bool = True, 
             check=False,
         )
     except FileNotFoundError as error:
-        raise ResilientVmError(f"program {argv[0]} is not on this machine; run the site playbook", argv=list(argv)) from error
+        raise ResilientVmError(
+            f"program {argv[0]} is not on this machine; run the site playbook", argv=list(argv)
+        ) from error
     except subprocess.TimeoutExpired as error:
         raise ResilientVmError(
             f"{shlex.join(argv)} did not end within {timeout_seconds:g} seconds", argv=list(argv)

@@ -1,0 +1,236 @@
+# Copyright (c) 2026, edgecloud.resilient_vm contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Digests of blocks, the file that holds them, and the root digest that stands for a whole disk.
+
+A digest file holds, for block i of a disk, 32 bytes at offset 32 * i: the SHA-256 of the block's
+bytes (the last block may be short), or 32 zero bytes when all its bytes are zero. So an empty region of a sparse
+disk is a hole in its digest file too, and both are cloned, compared and summed without being read.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import struct
+from collections.abc import Iterator
+
+from ._errors import ResilientVmError
+from ._files import data_ranges, zero_range
+
+__all__ = [
+    "ALGORITHM",
+    "BLOCK_SIZE",
+    "DIGEST_SIZE",
+    "INVALID",
+    "ZERO",
+    "DigestFile",
+    "RootDigest",
+    "block_count",
+    "block_digest",
+    "differing_blocks",
+    "reread_slice",
+]
+
+ALGORITHM = "sha256"
+# qcow2's default cluster and dirty bitmap granularity: a smaller block finds no smaller change, a larger one
+# sends neighbours that did not change.
+BLOCK_SIZE = 64 * 1024
+DIGEST_SIZE = 32
+ZERO = bytes(DIGEST_SIZE)
+# Stands for "not known to hold what it should"; no SHA-256 that anybody will ever see.
+INVALID = b"\xff" * DIGEST_SIZE
+
+_ZEROS = bytes(BLOCK_SIZE)
+# 2048 digests, 128 MiB of disk: one digest file page cache read, and an empty group costs nothing.
+_GROUP = 2048
+_EMPTY_GROUP = bytes(_GROUP * DIGEST_SIZE)
+_WINDOW = 1 << 20
+
+
+def block_count(size_bytes: int) -> int:
+    """Number of blocks of a disk, the last possibly short."""
+    return (size_bytes + BLOCK_SIZE - 1) // BLOCK_SIZE
+
+
+def block_digest(block: bytes | memoryview) -> bytes:
+    """The 32 bytes that stand for one block (at most BLOCK_SIZE bytes)."""
+    if block == (_ZEROS if len(block) == BLOCK_SIZE else _ZEROS[: len(block)]):
+        return ZERO
+    return hashlib.sha256(block).digest()
+
+
+class RootDigest:
+    """Root digest of a disk from its block digests, given in ascending order; what is left out is zero.
+
+    SHA-256 over a header (format, disk size, block size) and, for each group of 2048 digests, the SHA-256 of
+    the group (the last one padded with zero digests), or 32 zero bytes for a group of zero digests.
+    """
+
+    def __init__(self, size_bytes: int) -> None:
+        self._hash = hashlib.sha256(b"resilient-vm root 1\n" + struct.pack(">QI", size_bytes, BLOCK_SIZE))
+        self._groups = (block_count(size_bytes) + _GROUP - 1) // _GROUP
+        self._group = 0
+        self._pending = bytearray()
+
+    def add(self, first_block: int, digests: bytes) -> None:
+        """Add the digests of consecutive blocks; first_block may not lie before what was added already."""
+        position = self._group * _GROUP + len(self._pending) // DIGEST_SIZE
+        if first_block < position:
+            raise ValueError(f"block {first_block} comes after block {position}")
+        self._skip_to(first_block)
+        self._pending += digests
+        while len(self._pending) >= len(_EMPTY_GROUP):
+            self._close(bytes(self._pending[: len(_EMPTY_GROUP)]))
+            del self._pending[: len(_EMPTY_GROUP)]
+
+    def _skip_to(self, block: int) -> None:
+        group, within = divmod(block, _GROUP)
+        if group > self._group:
+            if self._pending:
+                self._close(bytes(self._pending).ljust(len(_EMPTY_GROUP), b"\0"))
+                self._pending.clear()
+            empty = group - self._group
+            self._hash.update(ZERO * empty)
+            self._group += empty
+        self._pending += bytes(within * DIGEST_SIZE - len(self._pending))
+
+    def _close(self, group: bytes) -> None:
+        self._hash.update(ZERO if group == _EMPTY_GROUP else hashlib.sha256(group).digest())
+        self._group += 1
+
+    def hexdigest(self) -> str:
+        """The root digest; nothing may be added afterwards."""
+        self._skip_to(self._groups * _GROUP)
+        return self._hash.hexdigest()
+
+
+class DigestFile:
+    """A digest file opened for reading, or for reading and writing."""
+
+    def __init__(self, path: str, size_bytes: int, writable: bool = False) -> None:
+        self.path = path
+        self.size_bytes = size_bytes
+        self.blocks = block_count(size_bytes)
+        self._descriptor = os.open(path, os.O_RDWR if writable else os.O_RDONLY)
+        length = os.fstat(self._descriptor).st_size
+        if length != self.blocks * DIGEST_SIZE:
+            os.close(self._descriptor)
+            raise ResilientVmError(
+                f"{path} has {length} bytes where {self.blocks * DIGEST_SIZE} belong to a disk of {size_bytes} bytes; "
+                "this image is damaged and is not used",
+                path=path,
+            )
+
+    @staticmethod
+    def create(path: str, size_bytes: int) -> None:
+        """Make a digest file of an empty disk."""
+        with open(path, "xb") as stream:
+            stream.truncate(block_count(size_bytes) * DIGEST_SIZE)
+
+    def __enter__(self) -> DigestFile:
+        return self
+
+    def __exit__(self, *_exc: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        os.close(self._descriptor)
+
+    def read(self, first_block: int, count: int) -> bytes:
+        """Digests of count blocks, 32 bytes each."""
+        wanted = count * DIGEST_SIZE
+        data = os.pread(self._descriptor, wanted, first_block * DIGEST_SIZE)
+        if len(data) != wanted:
+            raise ResilientVmError(f"{self.path} ends early; this image is damaged", path=self.path)
+        return data
+
+    def write(self, first_block: int, digests: bytes) -> None:
+        os.pwrite(self._descriptor, digests, first_block * DIGEST_SIZE)
+
+    def clear(self, first_block: int, count: int) -> None:
+        """Say that a range of blocks is zero, and give the space of its digests back."""
+        zero_range(self._descriptor, first_block * DIGEST_SIZE, count * DIGEST_SIZE)
+
+    def runs(self, start: int = 0, end: int | None = None) -> Iterator[tuple[int, bytes]]:
+        """(first block, digests) of the regions that may hold anything but zero digests, ascending.
+
+        Holes of the file are left out; the digests come in pieces of at most 1 MiB.
+        """
+        end = self.blocks if end is None else end
+        for begin, stop in data_ranges(self._descriptor, self.blocks * DIGEST_SIZE):
+            first = max(begin // DIGEST_SIZE, start)
+            last = min((stop + DIGEST_SIZE - 1) // DIGEST_SIZE, end)
+            while first < last:
+                count = min(last - first, _WINDOW // DIGEST_SIZE)
+                yield first, self.read(first, count)
+                first += count
+
+    def root(self) -> str:
+        """Root digest of the disk, hexadecimal. Raises ResilientVmError while any block is INVALID."""
+        root = RootDigest(self.size_bytes)
+        for first, digests in self.runs():
+            if _holds(digests, INVALID):
+                raise ResilientVmError(f"{self.path} has blocks that never arrived; run again", path=self.path)
+            root.add(first, digests)
+        return root.hexdigest()
+
+
+def _holds(digests: bytes, wanted: bytes) -> bool:
+    position = digests.find(wanted)
+    while position >= 0:
+        if position % DIGEST_SIZE == 0:
+            return True
+        position = digests.find(wanted, position + 1)
+    return False
+
+
+def differing_blocks(old: DigestFile | None, new: DigestFile) -> Iterator[tuple[int, int]]:
+    """(first block, count) of the blocks whose digests differ, ascending; ``old`` None is an empty disk.
+
+    Both files are read only where either holds data. Blocks past the end of ``old`` count as zero there.
+    """
+    for first, count in _union(old, new):
+        mine = new.read(first, count)
+        overlap = 0 if old is None else max(0, min(count, old.blocks - first))
+        theirs = (old.read(first, overlap) if old is not None and overlap else b"").ljust(len(mine), b"\0")
+        if mine == theirs:
+            continue
+        start = None
+        for index in range(count):
+            place = slice(index * DIGEST_SIZE, (index + 1) * DIGEST_SIZE)
+            if mine[place] != theirs[place]:
+                start = index if start is None else start
+            elif start is not None:
+                yield first + start, index - start
+                start = None
+        if start is not None:
+            yield first + start, count - start
+
+
+def _union(old: DigestFile | None, new: DigestFile) -> Iterator[tuple[int, int]]:
+    """Block ranges, ascending and disjoint, where either file may hold anything but zero digests."""
+    ranges: list[tuple[int, int]] = []
+    for file in (old, new):
+        if file is None:
+            continue
+        for begin, stop in data_ranges(file._descriptor, file.blocks * DIGEST_SIZE):
+            ranges.append((begin // DIGEST_SIZE, min((stop + DIGEST_SIZE - 1) // DIGEST_SIZE, new.blocks)))
+    position = 0
+    for first, last in sorted(ranges):
+        position = max(position, first)
+        while position < last:
+            count = min(last - position, _WINDOW // DIGEST_SIZE)
+            yield position, count
+            position += count
+
+
+def reread_slice(blocks: int, next_block: int, share: int) -> tuple[int, int]:
+    """(first block, count) of this cycle's part of the rotating re-read.
+
+    ``share`` cycles cover the whole disk; ``next_block`` is where the previous cycle stopped.
+    """
+    if blocks == 0:
+        return 0, 0
+    first = next_block if 0 <= next_block < blocks else 0
+    return first, min(-(-blocks // share), blocks - first)

@@ -1,0 +1,210 @@
+# Copyright (c) 2026, edgecloud.resilient_vm contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""One transfer as it runs in its unit on the backup storage: connect, move an image, tell how it went."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from typing import Any, Callable
+
+from . import _clock
+from ._errors import ResilientVmError
+from ._files import read_json, write_json
+from ._layout import Layout
+from ._offers import StoredSource
+from ._receiver import Receiver
+from ._sender import Sender
+from ._store import Store
+from ._wire import DONE, LinkBrokenError, Wire
+
+__all__ = ["HOPS", "ssh_command", "transfer", "transfer_file"]
+
+# hop → what is asked of the other machine's mover
+HOPS = {"fetch": "send", "refresh": "receive"}
+_RETRY_SECONDS = (2.0, 5.0, 15.0)
+_ALIVE_SECONDS = 1.0
+
+
+def transfer_file(layout: Layout, hop: str, kind: str) -> str:
+    """Path of a hop's ``request``, ``progress`` or ``result`` document."""
+    return os.path.join(layout.transfer, f"{hop}.{kind}.json")
+
+
+def ssh_command(layout: Layout, address: str, port: int, verb: str) -> list[str]:
+    """The words that reach the forced command on another machine, with its pinned host key."""
+    return [
+        "ssh",
+        "-T",
+        *("-i", layout.key),
+        *("-p", str(port)),
+        *("-o", "BatchMode=yes"),
+        *("-o", "IdentitiesOnly=yes"),
+        *("-o", "StrictHostKeyChecking=yes"),
+        *("-o", f"UserKnownHostsFile={layout.known_hosts}"),
+        *("-o", "GlobalKnownHostsFile=/dev/null"),
+        *("-o", "ConnectTimeout=10"),
+        # A machine that lost its power says nothing: notice within half a minute.
+        *("-o", "ServerAliveInterval=5"),
+        *("-o", "ServerAliveCountMax=6"),
+        # With AES instructions over twice as fast as the default cipher; the host's other ciphers stay allowed.
+        *("-o", "Ciphers=^aes128-gcm@openssh.com,aes256-gcm@openssh.com"),
+        f"{layout.account}@{address}",
+        verb,
+    ]
+
+
+class _Progress:
+    """Replaces the progress file at most once a second; lost at a power cut without harm."""
+
+    def __init__(self, layout: Layout, hop: str, request: dict[str, Any]) -> None:
+        self._path = transfer_file(layout, hop, "progress")
+        self._base = {"hop": hop, "image_id": request["image_id"], "started": _clock.iso(_clock.now(None))}
+        self._next = 0.0
+
+    def __call__(self, **facts: Any) -> bool:
+        """Whether a second had passed and the file was written."""
+        if time.monotonic() < self._next:
+            return False
+        self._next = time.monotonic() + _ALIVE_SECONDS
+        part = self._path + ".part"
+        with open(part, "w", encoding="utf-8") as stream:
+            json.dump({**self._base, **facts, "updated": _clock.iso(_clock.now(None))}, stream)
+        os.rename(part, self._path)
+        return True
+
+
+def transfer(layout: Layout, hop: str, version: str, sleep: Callable[[float], None] = time.sleep) -> int:
+    """Carry out the request that lies in the VM's transfer folder; leaves a result with the same token.
+
+    A broken link is tried again a few times: what arrived serves, so little is sent twice.
+    """
+    request = read_json(transfer_file(layout, hop, "request"))
+    if request is None:
+        raise ResilientVmError(f"there is no transfer request for {layout.name}; run the daily playbook")
+    progress = _Progress(layout, hop, request)
+    started = time.monotonic()
+    failure: ResilientVmError | None = None
+    for delay in (*_RETRY_SECONDS, None):
+        try:
+            result = _once(layout, hop, request, version, progress)
+            result.update(seconds=round(time.monotonic() - started, 3), token=request["token"], hop=hop)
+            write_json(transfer_file(layout, hop, "result"), result)
+            return 0
+        except LinkBrokenError as error:
+            failure = error
+            if delay is not None:
+                sleep(delay)
+                continue
+        except ResilientVmError as error:
+            failure = error
+        except OSError as error:
+            failure = ResilientVmError(
+                f"{error.strerror} at {error.filename or layout.directory} on the backup storage; free "
+                "space or mend the "
+                "filesystem, and run again"
+            )
+        break
+    write_json(
+        transfer_file(layout, hop, "result"),
+        {
+            "token": request["token"],
+            "hop": hop,
+            "image_id": request["image_id"],
+            "published": False,
+            "error": str(failure),
+        },
+    )
+    return 1
+
+
+def _once(layout: Layout, hop: str, request: dict[str, Any], version: str, progress: _Progress) -> dict[str, Any]:
+    store = Store(layout)
+    if hop == "fetch" and store.read(request["image_id"]).complete:
+        # Published by an earlier run of this unit that was killed before it could say so.
+        return {
+            "image_id": request["image_id"],
+            "published": True,
+            "attached": True,
+            "disks": [],
+            "bytes_sent": 0,
+        }
+    with _connected(layout, request, HOPS[hop]) as wire:
+        try:
+            if hop == "fetch":
+                wire.handshake("receiver", layout.name, version)
+
+                def alive(facts: dict[str, Any]) -> None:
+                    progress(**facts)
+
+                receiver = Receiver(
+                    wire, store, alive, request["image_id"], request["reread_share"], request["full_copies"]
+                )
+                result = receiver.run()
+                wire.send_document(DONE, result)
+            else:
+                result = _send(layout, store, request, wire, version, progress)
+        except ResilientVmError as error:
+            if not isinstance(error, LinkBrokenError):
+                wire.abort(error)
+            raise
+        result["bytes_sent"] = wire.bytes_received + wire.bytes_sent
+        return result
+
+
+def _send(
+    layout: Layout, store: Store, request: dict[str, Any], wire: Wire, version: str, progress: _Progress
+) -> dict[str, Any]:
+    source = StoredSource(store, request["image_id"])
+    pin = store.pin_reading(request["image_id"], "refresh")
+
+    def alive() -> None:
+        if progress(bytes_sent=wire.bytes_sent):
+            store.pin_reading(request["image_id"], "refresh")
+
+    try:
+        wire.handshake("sender", layout.name, version)
+        return Sender(wire, source, alive).run()
+    finally:
+        os.unlink(pin)
+
+
+@contextlib.contextmanager
+def _connected(layout: Layout, request: dict[str, Any], verb: str) -> Iterator[Wire]:
+    """A wire to the mover at the peer. When the link breaks, ssh's own last words are in the message."""
+    peer = request["peer"]
+    with tempfile.TemporaryFile() as words:
+        ssh = subprocess.Popen(
+            ssh_command(layout, peer["address"], peer["port"], verb),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=words,
+        )
+        if ssh.stdin is None or ssh.stdout is None:
+            raise ResilientVmError("ssh was started without pipes")
+        try:
+            yield Wire(ssh.stdout, ssh.stdin, peer["name"])
+        except LinkBrokenError as error:
+            ssh.kill()
+            ssh.wait()
+            words.seek(0)
+            said = words.read().decode("utf-8", "replace").strip().splitlines()
+            if said:
+                raise LinkBrokenError(f"{error}: {said[-1]}") from error
+            raise
+        finally:
+            # Closing is saying goodbye: the other end's mover ends at the end of its input.
+            with contextlib.suppress(OSError):
+                ssh.stdin.close()
+            ssh.stdout.close()
+            try:
+                ssh.wait(timeout=10)
+            except subprocess.TimeoutExpired:
+                ssh.kill()
+                ssh.wait()

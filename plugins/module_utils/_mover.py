@@ -1,0 +1,171 @@
+# Copyright (c) 2026, edgecloud.resilient_vm contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The mover: the one program of the collection that runs on the machines by itself.
+
+Its commands: ``forced`` (what the data-plane keys may start), ``fetch`` and ``refresh`` (transfers, in their units on
+the backup storage), ``begin``, ``thaw`` and ``watch`` (an open snapshot's units on the active host), ``age`` (the
+watchdog), ``version``.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+import time
+from typing import Any, Callable
+
+from . import _age, _snapshot, _state, _watch
+from ._errors import ResilientVmError
+from ._files import read_json
+from ._hop import HOPS, transfer
+from ._layout import Layout
+from ._offers import SnapshotSource
+from ._process import run
+from ._receiver import Receiver
+from ._sender import Sender
+from ._store import Store
+from ._wire import DONE, PROTOCOL, LinkBrokenError, Wire, pipe_wire
+
+__all__ = ["installed_version", "main"]
+
+_HEARTBEAT_SECONDS = 5.0
+
+
+def installed_version() -> str:
+    """``<collection version>+<first 12 hex digits of the sources' digest>`` of this installed mover."""
+    path = os.path.join(os.path.dirname(os.path.abspath(__file__)), "version.json")
+    document = read_json(path)
+    if document is None:
+        raise ResilientVmError(f"{path} is missing: this mover was not installed by the site playbook; run it")
+    return f"{document['collection']}+{document['sources'][:12]}"
+
+
+def _layout(name: str) -> Layout:
+    customer, _slash, vm = name.partition("/")
+    return Layout(customer, vm, **_installed_paths())
+
+
+def _installed_paths() -> dict[str, str]:
+    """Where this machine keeps everything, as the site playbook set it."""
+    document = read_json(os.path.join(os.path.dirname(os.path.abspath(__file__)), "version.json")) or {}
+    return {name: document[name] for name in ("root", "runtime") if name in document}
+
+
+def _forced(name: str, verbs: str) -> int:
+    """Serve the one verb a key's owner asked for, if the key's entry allows it."""
+    asked = os.environ.get("SSH_ORIGINAL_COMMAND", "")
+    allowed = verbs.split(",")
+    if asked not in allowed:
+        raise ResilientVmError(f"this key may only ask for {' or '.join(allowed)} of {name}")
+    layout = _layout(name)
+    if asked == "epoch":
+        return _tell_epoch(layout)
+    serve: dict[str, Callable[[Layout, Wire], None]] = {"send": _serve_send, "receive": _serve_receive}
+    # Anything printed by accident must not get into the conversation.
+    reader, writer = os.dup(0), os.dup(1)
+    os.dup2(2, 1)
+    wire = pipe_wire(reader, writer, "the backup storage")
+    try:
+        serve[asked](layout, wire)
+    except LinkBrokenError as error:
+        print(f"resilient-vm: {error}", file=sys.stderr)
+        return 1
+    except ResilientVmError as error:
+        wire.abort(error)
+        return 1
+    except OSError as error:
+        wire.abort(
+            ResilientVmError(
+                f"{error.strerror} at {error.filename or layout.directory} on this machine; free space or "
+                "mend the filesystem, and run again"
+            )
+        )
+        return 1
+    return 0
+
+
+def _tell_epoch(layout: Layout) -> int:
+    state = _state.read(layout)
+    if state is None:
+        raise ResilientVmError(f"nothing is known of {layout.name} here; run the site playbook")
+    print(f"{state['epoch']} {state['active']}")
+    return 0
+
+
+def _serve_send(layout: Layout, wire: Wire) -> None:
+    wire.handshake("sender", layout.name, installed_version())
+    Sender(wire, SnapshotSource(layout), _Heartbeat(layout.heartbeat)).run()
+
+
+def _serve_receive(layout: Layout, wire: Wire) -> None:
+    wire.handshake("receiver", layout.name, installed_version())
+    _refuse_when_active(layout)
+    store = Store(layout, "generations")
+
+    def alive(_facts: dict[str, Any]) -> None:
+        """The other end keeps the progress file."""
+
+    full_copies = bool((read_json(layout.state) or {}).get("full_copies"))
+    result = Receiver(wire, store, alive, full_copies=full_copies).run()
+    wire.send_document(DONE, result)
+
+
+def _refuse_when_active(layout: Layout) -> None:
+    """A host that may run the VM never lets its disks be written by a transfer."""
+    state = _state.read(layout)
+    if state is None:
+        raise ResilientVmError(f"this machine knows nothing of {layout.name}; run the site playbook")
+    if state["active"] == state["host"]:
+        raise ResilientVmError(f"{state['host']} is the active host of {layout.name} and takes no image; run daily")
+
+
+class _Heartbeat:
+    """Tells the watch unit that the snapshot is still being read."""
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self._next = 0.0
+
+    def __call__(self) -> None:
+        if time.monotonic() < self._next:
+            return
+        self._next = time.monotonic() + _HEARTBEAT_SECONDS
+        with open(self._path, "ab"):
+            os.utime(self._path)
+
+
+def _transfer(hop: str) -> Callable[[str], int]:
+    return lambda name: transfer(_layout(name), hop, installed_version())
+
+
+def _version() -> int:
+    print(f"{installed_version()} protocol {PROTOCOL}")
+    return 0
+
+
+_COMMANDS: dict[str, Callable[..., int]] = {
+    "forced": _forced,
+    "begin": lambda name: _snapshot.begin(_layout(name), run),
+    "thaw": lambda name: _snapshot.thaw(_layout(name), run),
+    "watch": lambda name: _watch.watch(_layout(name), run),
+    "age": lambda *arguments: _age.main(list(arguments), **_installed_paths()),
+    "version": _version,
+    **{hop: _transfer(hop) for hop in HOPS},
+}
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one command; what is wrong goes to stderr as one sentence, and the exit code is 1."""
+    words = sys.argv[1:] if arguments is None else arguments
+    if not words or words[0] not in _COMMANDS:
+        print(f"usage: resilient-vm {'|'.join(sorted(_COMMANDS))} [CUSTOMER/VM …]", file=sys.stderr)
+        return 2
+    os.umask(0o027)
+    try:
+        return _COMMANDS[words[0]](*words[1:])
+    except ResilientVmError as error:
+        with contextlib.suppress(BrokenPipeError):
+            print(f"resilient-vm: {error}", file=sys.stderr)
+        return 1

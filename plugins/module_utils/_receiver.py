@@ -1,0 +1,335 @@
+# Copyright (c) 2026, edgecloud.resilient_vm contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The receiving end of a transfer: ask for disks, check every block, build the image beside the old one, publish it."""
+
+from __future__ import annotations
+
+import os
+import threading
+from typing import Any, Callable
+
+from . import _clock, _wire
+from ._digests import BLOCK_SIZE, DIGEST_SIZE, block_digest, differing_blocks, reread_slice
+from ._errors import ResilientVmError
+from ._files import locked, write_atomic
+from ._incoming import Incoming, IncomingDisk
+from ._manifest import Definition, Disk, Manifest, Proven
+from ._store import Store, StoredImage, file_sha256
+from ._wire import Frame, LinkBrokenError, Wire
+
+__all__ = ["Receiver"]
+
+_WINDOW = 16384
+
+
+class Receiver:
+    """Receives one image into a store. ``alive`` is called whenever something moved, with the bytes so far."""
+
+    def __init__(
+        self,
+        wire: Wire,
+        store: Store,
+        alive: Callable[[dict[str, Any]], None],
+        expected_id: str | None = None,
+        reread_share: int = 14,
+        full_copies: bool = False,
+    ) -> None:
+        self._wire = wire
+        self._store = store
+        self._alive = alive
+        self._expected_id = expected_id
+        self._reread_share = reread_share
+        self._full_copies = full_copies
+        self._damaged: list[dict[str, Any]] = []
+        self._mismatches = 0
+
+    def run(self) -> dict[str, Any]:
+        """Receive and publish. The handshake is done already. Returns the result of this hop."""
+        offer = self._wire.expect(_wire.OFFER).document()
+        self._check(offer)
+        incoming = Incoming.prepare(self._store, offer, self._full_copies)
+        try:
+            disks = [self._receive_disk(incoming, disk, offer) for disk in incoming.disks]
+            definition = self._receive_definition(incoming)
+            incoming.seal()
+        finally:
+            incoming.close()
+        manifest = self._manifest(offer, disks, definition)
+        with locked(self._store.layout.lock, f"publishing image {manifest.id}"):
+            self._store.publish(incoming.path, manifest)
+        return self._result(manifest)
+
+    def _check(self, offer: dict[str, Any]) -> None:
+        name = self._store.layout.name
+        if self._expected_id is not None and offer["id"] != self._expected_id:
+            raise ResilientVmError(
+                f"{self._wire.peer} offers image {offer['id']} of {name} where {self._expected_id} was "
+                "asked for; run again"
+            )
+        newest = self._store.newest()
+        if newest is not None and newest.manifest is not None and offer["epoch"] < newest.manifest.epoch:
+            raise ResilientVmError(
+                f"{self._wire.peer} offers image {offer['id']} of {name} with epoch {offer['epoch']}, and "
+                f"epoch {newest.manifest.epoch} is here already: it is no longer the active host and its "
+                "copy is not taken"
+            )
+
+    # one disk
+
+    def _receive_disk(self, incoming: Incoming, disk: IncomingDisk, offer: dict[str, Any]) -> Disk:
+        entry = next(entry for entry in offer["disks"] if entry["target"] == disk.target)
+        reread = self._reread_slice(incoming.base, disk)
+        counts = _Counts()
+        plan, end = self._walk(incoming, disk, None, reread, counts)
+        reason = plan["reason"]
+        if counts.mismatches or counts.damaged:
+            # The bitmap, or what it is measured against, is not to be believed: look at every block.
+            self._mismatches += counts.mismatches
+            reason = (
+                f"the re-read found {counts.mismatches} changed and {counts.damaged} damaged blocks "
+                "where the bitmap says none"
+            )
+            plan, end = self._walk(incoming, disk, reason, None, counts)
+        root = disk.digests.root()
+        if end["root_digest"] is not None and end["root_digest"] != root:
+            raise ResilientVmError(
+                f"disk {disk.target} of image {offer['id']} has root digest {root} here and {end['root_digest']} at "
+                f"{self._wire.peer}; nothing was published: run again, and check this machine's memory if it stays",
+            )
+        return Disk(
+            target=disk.target,
+            size_bytes=disk.size_bytes,
+            root_digest=root,
+            found_by=plan["how"],
+            reason=reason,
+            checkpoint=entry.get("checkpoint"),
+            bytes_read=end["bytes_read"],
+            bytes_sent=counts.bytes_sent,
+            changed_bytes=end["changed_bytes"],
+            resumed_bytes=disk.resumed_bytes,
+            reread_bytes=end["reread_bytes"],
+            proven=self._proven(disk, plan["how"], reread, offer["id"]),
+        )
+
+    def _walk(
+        self,
+        incoming: Incoming,
+        disk: IncomingDisk,
+        distrust: str | None,
+        reread: list[int] | None,
+        counts: _Counts,
+    ) -> tuple[dict[str, Any], dict[str, Any]]:
+        base = None
+        if disk.base is not None and incoming.base is not None:
+            base = {
+                "id": incoming.base.id,
+                "root_digest": disk.base.root_digest,
+                "size_bytes": disk.base.size_bytes,
+            }
+        self._wire.send_document(
+            _wire.DISK,
+            {"target": disk.target, "base": base, "distrust": distrust, "reread": reread},
+        )
+        plan = self._wire.expect(_wire.PLAN).document()
+        telling = _Telling(self._wire, disk, everything=plan["known"] == "all")
+        telling.start()
+        while True:
+            frame = self._wire.receive()
+            self._alive({"disk": disk.target, "bytes_received": self._wire.bytes_received})
+            if frame.type == _wire.DATA:
+                self._write(disk, frame)
+                counts.bytes_sent += len(frame.payload)
+            elif frame.type == _wire.ZEROS:
+                disk.write_zeros(frame.block, self._inside(disk, frame.block, frame.count))
+            elif frame.type == _wire.CHECK:
+                self._compare(incoming, disk, frame, counts)
+            elif frame.type == _wire.DISK_END:
+                telling.finish()
+                return plan, frame.document()
+            else:
+                self._wire.stranger()
+
+    def _inside(self, disk: IncomingDisk, first: int, count: int) -> int:
+        if count < 1 or first + count > disk.digests.blocks:
+            self._wire.stranger()
+        return count
+
+    def _write(self, disk: IncomingDisk, frame: Frame) -> None:
+        count = self._inside(disk, frame.block, frame.count)
+        view = memoryview(frame.payload)
+        digests, data = view[: count * DIGEST_SIZE], view[count * DIGEST_SIZE :]
+        if len(data) != min(count * BLOCK_SIZE, disk.size_bytes - frame.block * BLOCK_SIZE):
+            self._wire.stranger()
+        for index in range(count):
+            block = data[index * BLOCK_SIZE : (index + 1) * BLOCK_SIZE]
+            if block_digest(block) != digests[index * DIGEST_SIZE : (index + 1) * DIGEST_SIZE]:
+                raise LinkBrokenError(
+                    f"block {frame.block + index} of disk {disk.target} arrived other than {self._wire.peer} read it"
+                )
+        disk.write(frame.block, digests, data)
+
+    def _compare(self, incoming: Incoming, disk: IncomingDisk, frame: Frame, counts: _Counts) -> None:
+        """A slice of what the bitmap calls unchanged: the active host's word against ours, and ours "
+        "against our disk."""
+        count = self._inside(disk, frame.block, frame.count)
+        mine = disk.digests.read(frame.block, count)
+        data = disk.read(frame.block, count)
+        for index in range(count):
+            place = slice(index * DIGEST_SIZE, (index + 1) * DIGEST_SIZE)
+            if mine[place] != frame.payload[place]:
+                counts.mismatches += 1
+            if block_digest(data[index * BLOCK_SIZE : (index + 1) * BLOCK_SIZE]) != mine[place]:
+                counts.damaged += 1
+                disk.invalidate(frame.block + index)
+                self._mark(incoming, disk, frame.block + index)
+
+    def _mark(self, incoming: Incoming, disk: IncomingDisk, block: int) -> None:
+        if incoming.base is None:
+            return
+        offset = block * BLOCK_SIZE
+        self._store.mark_damaged(incoming.base.id, disk.target, offset, "re-read")
+        self._damaged.append({"image": incoming.base.id, "disk": disk.target, "offset_bytes": offset})
+
+    # the rotating re-read
+
+    def _reread_slice(self, base: StoredImage | None, disk: IncomingDisk) -> list[int] | None:
+        if base is None or base.manifest is None or disk.base is None:
+            return None
+        return list(reread_slice(disk.digests.blocks, disk.base.proven.next_block, self._reread_share))
+
+    @staticmethod
+    def _proven(disk: IncomingDisk, how: str, reread: list[int] | None, image_id: str) -> Proven:
+        if how != "bitmap" or reread is None or disk.base is None:
+            # Every block was looked at on the active host.
+            return Proven(0, image_id, image_id)
+        before = disk.base.proven
+        first, count = reread
+        started = image_id if first == 0 else before.round_started
+        if first + count >= disk.digests.blocks:
+            return Proven(0, image_id, started)
+        return Proven(first + count, started, before.full_round)
+
+    # the end
+
+    def _receive_definition(self, incoming: Incoming) -> list[Definition]:
+        self._wire.send_document(_wire.END, {})
+        files: list[Definition] = []
+        while True:
+            frame = self._wire.receive()
+            if frame.type == _wire.END:
+                return files
+            if frame.type != _wire.FILE:
+                self._wire.stranger()
+            header = frame.document()
+            name = header["name"]
+            if os.path.basename(name) != name or name.startswith("."):
+                self._wire.stranger()
+            path = os.path.join(incoming.path, name)
+            write_atomic(path, self._wire.expect(_wire.FILE).payload)
+            files.append(Definition(name, header["size_bytes"], file_sha256(path)))
+
+    def _manifest(self, offer: dict[str, Any], disks: list[Disk], definition: list[Definition]) -> Manifest:
+        return Manifest(
+            id=offer["id"],
+            instant=offer["instant"],
+            customer=self._store.layout.customer,
+            vm=self._store.layout.vm,
+            domain=offer["domain"],
+            uuid=offer["uuid"],
+            epoch=offer["epoch"],
+            consistency=offer["consistency"],
+            source_host=offer.get("source_host", ""),
+            disks=disks,
+            definition=definition,
+            checkpoint=offer.get("checkpoint"),
+            skipped=offer.get("skipped", []),
+            excluded=offer.get("excluded", []),
+            bitmap_mismatches=self._mismatches,
+            versions=offer.get("versions", {}),
+            published=_clock.iso(_clock.now(None)),
+        )
+
+    def _result(self, manifest: Manifest) -> dict[str, Any]:
+        return {
+            "image_id": manifest.id,
+            "published": True,
+            "consistency": manifest.consistency,
+            "disks": [
+                {
+                    "target": disk.target,
+                    "size_bytes": disk.size_bytes,
+                    "found_by": disk.found_by,
+                    "reason": disk.reason,
+                    "bytes_read": disk.bytes_read,
+                    "bytes_sent": disk.bytes_sent,
+                    "changed_bytes": disk.changed_bytes,
+                    "resumed_bytes": disk.resumed_bytes,
+                    "reread_bytes": disk.reread_bytes,
+                    "root_digest": disk.root_digest,
+                }
+                for disk in manifest.disks
+            ],
+            "bitmap_mismatches": manifest.bitmap_mismatches,
+            "damaged": self._damaged,
+        }
+
+
+class _Counts:
+    def __init__(self) -> None:
+        self.bytes_sent = 0
+        self.mismatches = 0
+        self.damaged = 0
+
+
+class _Telling(threading.Thread):
+    """Sends the digests the sender needs, beside the thread that receives: neither waits for the other."""
+
+    def __init__(self, wire: Wire, disk: IncomingDisk, everything: bool) -> None:
+        super().__init__(daemon=True)
+        self._wire = wire
+        self._disk = disk
+        self._everything = everything
+        self._error: Exception | None = None
+        # The digest file is written to meanwhile, but never a block before the sender has heard of it from here.
+        self._ranges = None if everything else self._received()
+
+    def _received(self) -> list[tuple[int, int]]:
+        if not self._disk.resumed:
+            return []
+        old = self._disk.base_digests()
+        try:
+            return list(differing_blocks(old, self._disk.digests))
+        finally:
+            if old is not None:
+                old.close()
+
+    def run(self) -> None:
+        try:
+            if self._everything:
+                self._tell_all()
+            else:
+                for first, count in self._ranges or []:
+                    for at in range(first, first + count, _WINDOW):
+                        blocks = min(_WINDOW, first + count - at)
+                        self._wire.send(_wire.KNOWN, self._disk.digests.read(at, blocks), at, blocks)
+            self._wire.send(_wire.KNOWN_END)
+            self._wire.flush()
+        except (ResilientVmError, OSError, ValueError) as error:
+            self._error = error
+
+    def _tell_all(self) -> None:
+        position = 0
+        for first, digests in self._disk.digests.runs():
+            if first > position:
+                self._wire.send(_wire.KNOWN, block=position, count=first - position)
+            count = len(digests) // DIGEST_SIZE
+            self._wire.send(_wire.KNOWN, digests, first, count)
+            position = first + count
+        if position < self._disk.digests.blocks:
+            self._wire.send(_wire.KNOWN, block=position, count=self._disk.digests.blocks - position)
+
+    def finish(self) -> None:
+        self.join()
+        if self._error is not None:
+            raise self._error

@@ -1,0 +1,203 @@
+# Copyright (c) 2026, edgecloud.resilient_vm contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Where a sender reads: the export of an open snapshot over NBD, or an image in a store."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from typing import Any
+
+from ._digests import BLOCK_SIZE, DIGEST_SIZE, DigestFile, block_count, block_digest, differing_blocks
+from ._errors import ResilientVmError
+from ._manifest import Disk
+from ._regions import Extent, Region, block_regions
+from ._store import Store, StoredImage
+
+try:
+    import nbd
+except ImportError:
+    nbd = None
+
+__all__ = ["ImageDisk", "SnapshotDisk"]
+
+_ALLOCATION = "base:allocation"
+# base:allocation's flag for "reads as zero", and the dirty bitmap's only flag (NBD protocol, QEMU's nbd.txt)
+_READS_ZERO = 2
+_DIRTY = 1
+# One question for block status; its answer is bounded by the number of extents QEMU puts into a reply.
+_STATUS_WINDOW = 1 << 30
+
+
+class SnapshotDisk:
+    """One disk of the open snapshot, read through its NBD export. ``disk`` is its entry in snapshot.json."""
+
+    def __init__(self, disk: dict[str, Any]) -> None:
+        if nbd is None:
+            raise ResilientVmError("Python's libnbd is not on this machine; run the site playbook")
+        self.target: str = disk["target"]
+        self.size_bytes: int = disk["size_bytes"]
+        self._bitmap: str | None = f"qemu:dirty-bitmap:{disk['bitmap']}" if disk.get("bitmap") else None
+        self._handle = nbd.NBD()
+        try:
+            self._handle.add_meta_context(_ALLOCATION)
+            if self._bitmap:
+                self._handle.add_meta_context(self._bitmap)
+            self._handle.set_export_name(disk["export"])
+            self._handle.connect_unix(disk["socket"])
+            if self._bitmap and not self._handle.can_meta_context(self._bitmap):
+                self._bitmap = None
+            size = self._handle.get_size()
+        except nbd.Error as error:
+            raise self._gone(error) from error
+        if size < self.size_bytes:
+            raise ResilientVmError(
+                f"disk {self.target} has {size} bytes now and had {self.size_bytes} when the snapshot was "
+                "opened; run again"
+            )
+
+    def _gone(self, error: Exception) -> ResilientVmError:
+        return ResilientVmError(
+            f"the snapshot of disk {self.target} can no longer be read ({error}): the VM stopped or the backup was "
+            "aborted; run again"
+        )
+
+    def close(self) -> None:
+        self._handle.close()
+
+    @property
+    def has_bitmap(self) -> bool:
+        return self._bitmap is not None
+
+    def regions(self, how: str) -> Iterator[Region]:
+        """Regions of the whole disk; what ``changed`` means depends on how changed blocks are found.
+
+        ``bitmap``: dirty since the base; ``digests``: everything; ``allocation``: everything not surely zero.
+        """
+        if how == "bitmap":
+            return block_regions(self._extents(with_bitmap=True), self.size_bytes)
+        if how == "digests":
+            return (region._replace(changed=True) for region in block_regions(self._extents(False), self.size_bytes))
+        return (
+            region._replace(changed=not region.zero) for region in block_regions(self._extents(False), self.size_bytes)
+        )
+
+    def _extents(self, with_bitmap: bool) -> Iterator[Extent]:
+        contexts = [_ALLOCATION] + ([self._bitmap] if with_bitmap and self._bitmap else [])
+        offset = 0
+        while offset < self.size_bytes:
+            answers = self._status(offset, min(_STATUS_WINDOW, self.size_bytes - offset))
+            missing = [context for context in contexts if not answers.get(context)]
+            if missing:
+                raise ResilientVmError(f"QEMU gave no {missing[0]} of disk {self.target}; run again")
+            lists = [answers[context] for context in contexts]
+            covered = min(*(sum(length for length, _flags in answer) for answer in lists), self.size_bytes - offset)
+            for length, flags in _overlay(lists, covered):
+                changed = bool(flags[1] & _DIRTY) if len(flags) > 1 else False
+                yield Extent(offset, length, bool(flags[0] & _READS_ZERO), changed)
+                offset += length
+
+    def _status(self, offset: int, length: int) -> dict[str, list[tuple[int, int]]]:
+        answers: dict[str, list[tuple[int, int]]] = {}
+
+        def hear(context: str, _offset: int, entries: list[int], _error: Any) -> int:
+            answers.setdefault(context, []).extend(zip(entries[::2], entries[1::2]))
+            return 0
+
+        try:
+            self._handle.block_status(length, offset, hear)
+        except nbd.Error as error:
+            raise self._gone(error) from error
+        return answers
+
+    def read(self, first: int, count: int) -> bytes:
+        """The bytes of count blocks; the disk's last block may be short."""
+        offset = first * BLOCK_SIZE
+        try:
+            return bytes(self._handle.pread(min(count * BLOCK_SIZE, self.size_bytes - offset), offset))
+        except nbd.Error as error:
+            raise self._gone(error) from error
+
+    def digests(self, _first: int, _count: int) -> bytes | None:
+        """Nothing is known of a live disk before it is read."""
+        return None
+
+
+def _overlay(lists: list[list[tuple[int, int]]], covered: int) -> Iterator[tuple[int, list[int]]]:
+    """Cut several lists of (length, flags) at each other's edges, up to ``covered`` bytes."""
+    places = [0] * len(lists)
+    left = [answer[0][0] for answer in lists]
+    done = 0
+    while done < covered:
+        length = min(*left, covered - done)
+        yield length, [answer[place][1] for answer, place in zip(lists, places)]
+        done += length
+        for index, answer in enumerate(lists):
+            left[index] -= length
+            if left[index] == 0 and places[index] + 1 < len(answer):
+                places[index] += 1
+                left[index] = answer[places[index]][0]
+
+
+class ImageDisk:
+    """One disk of an image in a store. Every block read is checked against its digest before it is handed on."""
+
+    def __init__(self, store: Store, image: StoredImage, disk: Disk, base: StoredImage | None) -> None:
+        self.target = disk.target
+        self.size_bytes = disk.size_bytes
+        self._store = store
+        self._image = image
+        self._digests = image.digests(disk)
+        self._base: DigestFile | None = None
+        base_disk = base.manifest.disk(disk.target) if base is not None and base.manifest is not None else None
+        if base is not None and base_disk is not None:
+            self._base = base.digests(base_disk)
+        self._descriptor = os.open(image.file(disk.file), os.O_RDONLY)
+
+    def close(self) -> None:
+        os.close(self._descriptor)
+        self._digests.close()
+        if self._base is not None:
+            self._base.close()
+
+    def regions(self, how: str) -> Iterator[Region]:
+        """Regions as SnapshotDisk gives them, found without reading any disk: two digest files are compared.
+
+        ``digests`` without a base here means everything is looked at, ``allocation`` all that is not zero.
+        """
+        blocks = block_count(self.size_bytes)
+        if how == "digests" and self._base is None:
+            yield Region(0, blocks, True, False)
+            return
+        position = 0
+        for first, count in differing_blocks(self._base if how == "digests" else None, self._digests):
+            if first > position:
+                yield Region(position, first - position, False, False)
+            yield Region(first, count, True, False)
+            position = first + count
+        if position < blocks:
+            yield Region(position, blocks - position, False, False)
+
+    def digests(self, first: int, count: int) -> bytes | None:
+        return self._digests.read(first, count)
+
+    def read(self, first: int, count: int) -> bytes:
+        """The bytes of count blocks. Marks the image and raises ResilientVmError at the first block that is wrong."""
+        offset = first * BLOCK_SIZE
+        data = os.pread(self._descriptor, min(count * BLOCK_SIZE, self.size_bytes - offset), offset)
+        wanted = self._digests.read(first, count)
+        for index in range(count):
+            block = data[index * BLOCK_SIZE : (index + 1) * BLOCK_SIZE]
+            if block_digest(block) != wanted[index * DIGEST_SIZE : (index + 1) * DIGEST_SIZE]:
+                offset = (first + index) * BLOCK_SIZE
+                self._store.mark_damaged(self._image.id, self.target, offset, "refresh")
+                raise ResilientVmError(
+                    f"image {self._image.id} of {self._store.layout.name} is damaged on the backup "
+                    f"storage: disk {self.target} "
+                    f"at byte {offset}; it is marked and used no more: check that machine's disks and take a new image",
+                    image=self._image.id,
+                    disk=self.target,
+                    offset_bytes=offset,
+                )
+        return data

@@ -1,0 +1,221 @@
+# Copyright (c) 2026, edgecloud.resilient_vm contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The images of a VM on the backup storage, and its generations on a host: list, publish, pin, mark, erase."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any
+
+from . import _clock
+from ._digests import DigestFile
+from ._errors import ResilientVmError
+from ._files import fsync_directory, fsync_tree, read_json, remove_tree, write_json
+from ._layout import Layout
+from ._manifest import IMAGE_ID, Disk, Manifest
+
+__all__ = ["MANIFEST", "Pin", "Store", "StoredImage", "file_sha256"]
+
+MANIFEST = "manifest.json"
+_DAMAGED = "damaged.json"
+
+
+@dataclass(frozen=True)
+class Pin:
+    """Keeps an image from being erased until an instant; a reader renews its own while it reads."""
+
+    image: str
+    purpose: str
+    until: datetime | None
+    reading: bool
+
+
+@dataclass(frozen=True)
+class StoredImage:
+    """An image as found in a store. ``problem`` is a sentence when its manifest cannot be used."""
+
+    id: str
+    path: str
+    manifest: Manifest | None
+    problem: str = ""
+    damaged: list[dict[str, Any]] = field(default_factory=list)
+    pins: list[Pin] = field(default_factory=list)
+
+    @property
+    def complete(self) -> bool:
+        """Whether everything is there and nothing is known to be wrong with it."""
+        return self.manifest is not None and not self.damaged
+
+    @property
+    def reading(self) -> bool:
+        return any(pin.reading for pin in self.pins)
+
+    @property
+    def pinned_by(self) -> list[str]:
+        return [pin.purpose for pin in self.pins if not pin.reading]
+
+    def file(self, name: str) -> str:
+        return os.path.join(self.path, name)
+
+    def digests(self, disk: Disk) -> DigestFile:
+        return DigestFile(self.file(disk.digests), disk.size_bytes)
+
+
+class Store:
+    """One folder of images: ``images`` on the backup storage, ``generations`` on a host."""
+
+    def __init__(self, layout: Layout, folder: str = "images") -> None:
+        self.layout = layout
+        self.folder = os.path.join(layout.directory, folder)
+
+    def path(self, image_id: str) -> str:
+        if not IMAGE_ID.fullmatch(image_id):
+            raise ResilientVmError(f"{image_id!r} is not an image id like 20260114T020000Z")
+        return os.path.join(self.folder, image_id)
+
+    def _ids(self) -> list[str]:
+        try:
+            return sorted(name for name in os.listdir(self.folder) if IMAGE_ID.fullmatch(name))
+        except FileNotFoundError:
+            return []
+
+    def read(self, image_id: str) -> StoredImage:
+        """One image with what is known of it. A manifest that cannot be used is told in ``problem``."""
+        path = self.path(image_id)
+        manifest, problem = None, ""
+        where = os.path.join(path, MANIFEST)
+        try:
+            document = read_json(where)
+            if document is None:
+                raise ResilientVmError(f"{where} is missing; restore the file or erase the image", path=where)
+            manifest = Manifest.from_dict(document, where, self.layout.customer, self.layout.vm)
+            self._check_files(path, manifest)
+        except ResilientVmError as error:
+            manifest, problem = None, str(error)
+        damaged = read_json(os.path.join(path, _DAMAGED)) or []
+        return StoredImage(image_id, path, manifest, problem, damaged, [p for p in self.pins() if p.image == image_id])
+
+    @staticmethod
+    def _check_files(path: str, manifest: Manifest) -> None:
+        if manifest.id != os.path.basename(path):
+            raise ResilientVmError(
+                f"{path} holds the manifest of image {manifest.id}; give the folder that name or erase it",
+                path=path,
+            )
+        for disk in manifest.disks:
+            file = os.path.join(path, disk.file)
+            try:
+                size = os.stat(file).st_size
+            except FileNotFoundError:
+                size = -1
+            if size != disk.size_bytes or not os.path.exists(os.path.join(path, disk.digests)):
+                raise ResilientVmError(
+                    f"{file} is missing or has not the {disk.size_bytes} bytes its manifest names; erase this image",
+                    path=file,
+                )
+
+    def images(self) -> list[StoredImage]:
+        """All published images, oldest first: by (epoch, id); those without a usable manifest come first."""
+        found = [self.read(image_id) for image_id in self._ids()]
+        return sorted(found, key=lambda image: (image.manifest.epoch if image.manifest else 0, image.id))
+
+    def newest(self) -> StoredImage | None:
+        """The newest complete image, highest (epoch, id), or None."""
+        complete = [image for image in self.images() if image.complete]
+        return complete[-1] if complete else None
+
+    def publish(self, work: str, manifest: Manifest) -> StoredImage:
+        """Turn a finished working directory into an image: fsync everything, then one rename.
+
+        The caller holds the VM's lock. Raises ResilientVmError when an image of this id is there or a newer epoch is.
+        """
+        images = self.images()
+        newest = max((image.manifest.epoch for image in images if image.manifest), default=0)
+        if manifest.epoch < newest:
+            raise ResilientVmError(
+                f"image {manifest.id} of {self.layout.name} has epoch {manifest.epoch} and epoch {newest} "
+                "is here already: "
+                f"{manifest.source_host} is no longer the active host; its copy is not taken",
+                path=self.folder,
+            )
+        last = max((image.id for image in images), default="")
+        if manifest.id <= last:
+            raise ResilientVmError(
+                f"image {manifest.id} of {self.layout.name} is not newer than {last}, which is here already; "
+                "check the clock of the active host",
+                path=self.folder,
+            )
+        write_json(os.path.join(work, MANIFEST), manifest.as_dict())
+        fsync_tree(work)
+        target = self.path(manifest.id)
+        os.rename(work, target)
+        fsync_directory(self.folder)
+        fsync_directory(os.path.dirname(work))
+        return self.read(manifest.id)
+
+    def erase(self, image_id: str) -> None:
+        """Erase one image; others never depend on it. The caller holds the VM's lock."""
+        remove_tree(self.path(image_id))
+
+    def mark_damaged(self, image_id: str, disk: str, offset_bytes: int, found_by: str) -> None:
+        """Note a block that is not what its digest says; the image is never used as base or generation again."""
+        where = os.path.join(self.path(image_id), _DAMAGED)
+        marks = read_json(where) or []
+        if not any(mark["disk"] == disk and mark["offset_bytes"] == offset_bytes for mark in marks):
+            marks.append(
+                {
+                    "disk": disk,
+                    "offset_bytes": offset_bytes,
+                    "found_by": found_by,
+                    "found": _clock.iso(_clock.now(None)),
+                }
+            )
+            write_json(where, marks)
+
+    def pins(self) -> Iterator[Pin]:
+        """Pins in force; expired ones of readers that died are passed over."""
+        folder = self.layout.pins
+        try:
+            names = sorted(os.listdir(folder))
+        except FileNotFoundError:
+            return
+        for name in names:
+            if not name.endswith(".json"):
+                continue
+            document = read_json(os.path.join(folder, name))
+            if document is None:
+                continue
+            until = document.get("until")
+            if until is not None and until < time.time():
+                continue
+            yield Pin(
+                document["image"],
+                document["purpose"],
+                None if until is None else _clock.now(None) + timedelta(seconds=until - time.time()),
+                bool(document.get("reading")),
+            )
+
+    def pin_reading(self, image_id: str, purpose: str, seconds: float = 120.0) -> str:
+        """Pin an image while it is read; call again to renew. Returns the pin's file, to be unlinked at the end."""
+        path = os.path.join(self.layout.pins, f"{image_id}.{purpose}.{os.getpid()}.json")
+        write_json(
+            path,
+            {"image": image_id, "purpose": purpose, "until": time.time() + seconds, "reading": True},
+            mode=0o660,
+        )
+        return path
+
+
+def file_sha256(path: str) -> str:
+    """SHA-256 of a (small) file, hexadecimal."""
+    digest = hashlib.sha256()
+    with open(path, "rb") as stream:
+        for piece in iter(lambda: stream.read(1 << 20), b""):
+            digest.update(piece)
+    return digest.hexdigest()
