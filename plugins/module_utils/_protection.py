@@ -1,0 +1,353 @@
+# Copyright (c) 2026, edgecloud.resilient_vm contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What protecting a VM lays down on a machine: folders, keys, entries that let keys in, the state document.
+
+Everything here is owned by root up to the folders the data-plane account works in, so root never
+writes through a folder that the account could swap for a link.
+"""
+
+from __future__ import annotations
+
+import glob
+import json
+import os
+import re
+from collections.abc import Iterable
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from ._errors import ResilientVmError
+from ._files import locked, read_json, reflink_works
+from ._layout import DEFAULT_RUNTIME, Layout
+from ._process import Runner
+from ._state import Inventory, State, settle
+from ._tree import Tree, read_text
+
+__all__ = ["Machine", "Peer", "Protection", "Vm", "host_keys", "merge_authorized", "merge_known_hosts"]
+
+PROGRAM = "/usr/local/bin/resilient-vm"
+# What a key may ask for, by the kind of machine that lets it in.
+VERBS = {"hypervisor": "send,receive", "backup_storage": "epoch"}
+
+_PUBLIC_KEY = re.compile(r"ssh-ed25519 [A-Za-z0-9+/]{40,200}={0,2}")
+_HOST_KEY = re.compile(r"[a-z0-9@.-]{1,60} [A-Za-z0-9+/]{40,4000}={0,2}")
+# These lie beside the VMs' keys in .ssh, or would be taken for the public half of another VM's key.
+_TAKEN_NAMES = ("authorized_keys", "config", "environment", "known_hosts", "rc")
+_HEADER = "# Laid by edgecloud.resilient_vm; its site and unprotect playbooks rewrite the lines of their VMs.\n"
+_UNKNOWN_KEY = "(key not made yet)"
+
+
+def public_key(text: str, where: str) -> str:
+    """Type and key of a public key line. What another machine says never becomes more than one entry."""
+    match = _PUBLIC_KEY.match(text)
+    if match is None or "\n" in text.strip("\n"):
+        raise ResilientVmError(f"{where} is not a public key of type ssh-ed25519; remove it and run the site playbook")
+    return match.group(0)
+
+
+def document_text(document: dict[str, Any]) -> str:
+    """A document as write_json writes it."""
+    return json.dumps(document, indent=2, sort_keys=True) + "\n"
+
+
+def host_keys(pattern: str = "/etc/ssh/ssh_host_*_key.pub") -> list[str]:
+    """Type and key of each host key of this machine, for other machines to pin."""
+    found = []
+    for path in sorted(glob.glob(pattern)):
+        with open(path, encoding="utf-8") as stream:
+            match = _HOST_KEY.match(stream.read())
+        if match is not None:
+            found.append(match.group(0))
+    if not found:
+        raise ResilientVmError(f"there is no host key {pattern}; create them with ssh-keygen -A")
+    return found
+
+
+def merge_authorized(text: str, entries: dict[str, dict[str, str | None]]) -> str:
+    """An authorized_keys file in which each named VM has one entry for each holder of a key.
+
+    An empty entry is a holder that could not be asked: what it had stays. So do lines of other VMs.
+    """
+    lines = [line for line in text.splitlines() if line and not line.startswith("#")]
+    for name, wanted in entries.items():
+        unasked = tuple(f" {name}@{holder}" for holder, entry in wanted.items() if entry is None)
+        lines = [line for line in lines if f" forced {name} " not in line or line.endswith(unasked)]
+        lines += [entry for entry in wanted.values() if entry is not None]
+    return _HEADER + "".join(f"{line}\n" for line in sorted(lines)) if lines else ""
+
+
+def merge_known_hosts(text: str, peers: Iterable[Peer]) -> str:
+    """A known_hosts file in which each peer has exactly its pinned keys; other machines' lines stay."""
+    peers = [peer for peer in peers if peer.host_keys]
+    names = {name for peer in peers for name in peer.names}
+    lines = [
+        line
+        for line in text.splitlines()
+        if line and not line.startswith("#") and not names & set(line.split(" ", 1)[0].split(","))
+    ]
+    lines += [f"{','.join(peer.names)} {key}" for peer in peers for key in peer.host_keys]
+    return _HEADER + "".join(f"{line}\n" for line in sorted(lines)) if lines else ""
+
+
+@dataclass(frozen=True)
+class Peer:
+    """A machine as this one reaches it: where, and under which host keys."""
+
+    name: str
+    address: str
+    port: int = 22
+    host_keys: tuple[str, ...] = ()
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """As ssh looks them up: by HostKeyAlias (the inventory name) and by address."""
+        address = self.address if self.port == 22 else f"[{self.address}]:{self.port}"
+        return (self.name, address) if self.name != address else (self.name,)
+
+    @classmethod
+    def of(cls, name: str, given: dict[str, Any]) -> Peer:
+        keys = tuple(given.get("host_keys") or ())
+        for key in keys:
+            if not _HOST_KEY.fullmatch(key):
+                raise ResilientVmError(f"{key!r} is not a host key of {name}; run the site playbook on {name} again")
+        for word in (name, given["address"]):
+            if not re.fullmatch(r"[A-Za-z0-9_.:%-]+", word):
+                raise ResilientVmError(f"{word!r} can't name machine {name} for ssh; correct resilient_vm_address")
+        return cls(name, given["address"], int(given.get("port") or 22), keys)
+
+
+@dataclass(frozen=True)
+class Machine:
+    """The machine worked on."""
+
+    name: str
+    part: str
+    root: str
+    runtime: str = DEFAULT_RUNTIME
+    configuration: str = "/etc/resilient-vm"
+    allow_full_copies: bool = False
+
+
+@dataclass(frozen=True)
+class Vm:
+    """One VM as this machine should hold it."""
+
+    inventory: Inventory
+    layout: Layout
+    backup_storage: str
+    # By the machine that holds the key; None: the key isn't made yet. No dict at all: don't touch entries.
+    keys: dict[str, str | None] | None = None
+    others: dict[str, State] = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        return self.layout.name
+
+
+class Protection:
+    """Protects VMs on one machine, or forgets them.
+
+    A VM that can't be done is named in ``problems`` and doesn't keep the others from being done.
+    """
+
+    def __init__(self, machine: Machine, tree: Tree, run: Runner, now: datetime) -> None:
+        self.machine = machine
+        self.tree = tree
+        self.keys: dict[str, str | None] = {}
+        self.uuids: dict[str, str | None] = {}
+        self.states: dict[str, dict[str, Any]] = {}
+        self.kept: dict[str, list[str]] = {}
+        self.problems: list[str] = []
+        self._run = run
+        self._now = now
+
+    @property
+    def _hypervisor(self) -> bool:
+        return self.machine.part == "hypervisor"
+
+    def present(self, vms: list[Vm], peers: dict[str, Peer]) -> None:
+        """Lay what these VMs need here; ``peers`` are the machines whose host keys get pinned."""
+        self._check_root()
+        self.tree.folder(self.machine.root, 0o711)
+        if self._hypervisor:
+            self.tree.folder(self.machine.configuration, 0o755)
+            self.tree.folder(os.path.join(self.machine.configuration, "keys"), 0o700)
+            domains = self._domains()
+            self.uuids = {vm.name: domains.get(vm.inventory.domain) for vm in vms}
+        by_home: dict[str, list[Vm]] = {}
+        for vm in vms:
+            by_home.setdefault(vm.layout.home, []).append(vm)
+        for home, group in by_home.items():
+            self._home(home, group, peers)
+        if self._hypervisor:
+            storages = {vm.backup_storage for vm in vms}
+            self._pin(os.path.join(self.machine.configuration, "known_hosts"), storages, peers)
+
+    def absent(self, vms: list[Vm], erase_images: bool) -> None:
+        """Forget these VMs. ``kept`` names the images and generations that stay, all unless to be erased."""
+        for vm in vms:
+            try:
+                with ExitStack() as stack:
+                    if not self.tree.dry and os.path.exists(vm.layout.lock):
+                        stack.enter_context(locked(vm.layout.lock, "unprotect"))
+                    self._forget(vm, erase_images)
+            except ResilientVmError as error:
+                self.problems.append(str(error))
+        for layout in {vm.layout.home: vm.layout for vm in vms}.values():
+            self._leave_home(layout)
+
+    def result(self, keys_of_host: list[str]) -> dict[str, Any]:
+        """What the module returns."""
+        return {
+            "changed": self.tree.changed,
+            "diff": {"before": self.tree.before, "after": self.tree.after},
+            "host_keys": keys_of_host,
+            "keys": self.keys,
+            "uuids": self.uuids,
+            "states": self.states,
+            "kept": self.kept,
+            "problems": self.problems,
+        }
+
+    def _check_root(self) -> None:
+        place = self.machine.root
+        while not os.path.isdir(place):
+            place = os.path.dirname(place)
+        if not self.machine.allow_full_copies and not reflink_works(place):
+            raise ResilientVmError(
+                f"resilient_vm_root {self.machine.root} on {self.machine.name} lies on a filesystem "
+                "where files can't share blocks; put it on XFS (made with reflink=1) or Btrfs, or allow full copies "
+                "with resilient_vm_allow_full_copies",
+                root=self.machine.root,
+                machine=self.machine.name,
+            )
+
+    def _home(self, home: str, vms: list[Vm], peers: dict[str, Peer]) -> None:
+        account = vms[0].layout.account
+        doors = os.path.join(home, ".ssh")
+        if self._hypervisor:
+            self.tree.folder(home, 0o711)
+            self.tree.folder(doors, 0o755)
+        else:
+            self.tree.folder(home, 0o750, group=account)
+            self.tree.folder(doors, 0o750, group=account)
+            hosts = {name for vm in vms for name in (vm.inventory.production, vm.inventory.standby)}
+            self._pin(os.path.join(doors, "known_hosts"), hosts, peers)
+        for vm in vms:
+            try:
+                self._vm(vm)
+            except ResilientVmError as error:
+                self.problems.append(str(error))
+        entries = {vm.name: self._entries(vm) for vm in vms if vm.keys is not None}
+        self._authorize(home, entries)
+
+    def _vm(self, vm: Vm) -> None:
+        layout = vm.layout
+        if layout.vm in _TAKEN_NAMES or layout.vm.endswith(".pub"):
+            raise ResilientVmError(f"VM name {layout.vm!r} is taken by a file of ssh; rename the inventory host")
+        account = layout.account
+        self.tree.folder(layout.directory, 0o711 if self._hypervisor else 0o750, group=account)
+        if self._hypervisor:
+            working = [layout.incoming, layout.generations]
+            self.tree.folder(layout.scratch, 0o711)
+        else:
+            working = [layout.images, layout.incoming, layout.pins, layout.transfer]
+        for path in working:
+            self.tree.folder(path, 0o750, account, account)
+        self.tree.empty(layout.lock, 0o660, group=account)
+        path, owner = self._key_of(layout)
+        line = self.tree.key(path, f"{vm.name}@{self.machine.name}", owner, owner, self._run)
+        self.keys[vm.name] = line and public_key(line, f"{path}.pub on {self.machine.name}")
+        self._state(vm)
+
+    def _key_of(self, layout: Layout) -> tuple[str, str]:
+        if self._hypervisor:
+            return os.path.join(self.machine.configuration, "keys", f"{layout.customer}.{layout.vm}"), "root"
+        return layout.key, layout.account
+
+    def _domains(self) -> dict[str, str]:
+        """UUIDs of this machine's domains by name."""
+        try:
+            listed = self._run(["virsh", "--connect", "qemu:///system", "list", "--all", "--uuid", "--name"])
+        except ResilientVmError:
+            if self.tree.dry:  # on a bare machine libvirt comes with the real run
+                return {}
+            raise
+        words = [line.split(None, 1) for line in listed.stdout.splitlines() if line.strip()]
+        return {name.strip(): uuid for uuid, name in words}
+
+    def _state(self, vm: Vm) -> None:
+        """Write the document when it is this machine's turn, which is once ``keys`` are known."""
+        document = read_json(vm.layout.state)
+        own = None if document is None else State.from_json(document, f"{vm.layout.state} on {self.machine.name}")
+        if vm.keys is None:
+            if own is not None:
+                self.states[vm.name] = own.as_dict()
+            return
+        settled = settle(vm.inventory, self.machine.name, own, vm.others, self._now)
+        self.states[vm.name] = settled.as_dict()
+        text = document_text(settled.as_dict())
+        with ExitStack() as stack:
+            if not self.tree.dry and settled != own:
+                stack.enter_context(locked(vm.layout.lock, "site"))
+            self.tree.text(vm.layout.state, text, 0o640, group=vm.layout.account)
+
+    def _entries(self, vm: Vm) -> dict[str, str | None]:
+        entries: dict[str, str | None] = {}
+        for holder, key in (vm.keys or {}).items():
+            if key is None and not self.tree.dry:
+                entries[holder] = None
+                continue
+            known = _UNKNOWN_KEY if key is None else public_key(key, f"the key of {vm.name} from {holder}")
+            forced = f"{PROGRAM} forced {vm.name} {VERBS[self.machine.part]}"
+            entries[holder] = f'restrict,command="{forced}" {known} {vm.name}@{holder}'
+        return entries
+
+    def _authorize(self, home: str, entries: dict[str, dict[str, str | None]]) -> None:
+        if not entries:
+            return
+        path = os.path.join(home, ".ssh", "authorized_keys")
+        text = merge_authorized(read_text(path), entries)
+        if text:
+            self.tree.text(path, text, 0o644)
+        else:
+            self.tree.absent(path)
+
+    def _pin(self, path: str, names: set[str], peers: dict[str, Peer]) -> None:
+        known = [peers[name] for name in sorted(names) if name in peers]
+        text = merge_known_hosts(read_text(path), known)
+        if text:
+            self.tree.text(path, text, 0o644)
+
+    def _forget(self, vm: Vm, erase_images: bool) -> None:
+        layout = vm.layout
+        if os.path.isdir(layout.running):
+            raise ResilientVmError(
+                f"{vm.name} has its disks in {layout.running} on {self.machine.name}; move them to "
+                "where they shall stay and remove that folder, then unprotect again"
+            )
+        self._authorize(layout.home, {vm.name: {}})
+        key, _owner = self._key_of(layout)
+        images = layout.generations if self._hypervisor else layout.images
+        gone = [key, key + ".pub", layout.incoming, layout.pins, layout.transfer, layout.scratch, layout.run]
+        if erase_images or not os.path.isdir(images) or not os.listdir(images):
+            gone += [layout.current, images]
+        else:
+            self.kept[vm.name] = sorted(name for name in os.listdir(images) if not name.startswith("."))
+        for path in gone:
+            self.tree.absent(path)
+        # Last: while the document is there, a rerun knows that something is left to do.
+        self.tree.absent(layout.state)
+        self.tree.absent(layout.lock)
+        if self.tree.absent_when_empty(layout.directory):
+            self.kept.pop(vm.name, None)
+
+    def _leave_home(self, layout: Layout) -> None:
+        doors = os.path.join(layout.home, ".ssh")
+        if self.tree.left_in(doors) == {"known_hosts"}:
+            self.tree.absent(os.path.join(doors, "known_hosts"))
+        if self.tree.absent_when_empty(doors):
+            self.tree.absent_when_empty(layout.home)
