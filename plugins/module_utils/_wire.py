@@ -8,6 +8,7 @@ A frame is 20 bytes (type, number of blocks, length of the payload, first block)
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import struct
@@ -100,10 +101,8 @@ class Wire:
     def close(self) -> None:
         """Let go of both ends. What was not flushed is of no use to anybody any more."""
         for stream in (self._writer, self._reader):
-            try:
+            with contextlib.suppress(OSError):
                 stream.close()
-            except OSError:
-                continue
 
     def send_document(self, kind: int, document: dict[str, Any]) -> None:
         self.send(kind, json.dumps(document).encode())

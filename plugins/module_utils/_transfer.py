@@ -1,0 +1,116 @@
+# Copyright (c) 2026, edgecloud.resilient_vm contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Start a transfer in a unit of its own on the backup storage, or attach to the one that runs, and wait for its result."""
+
+from __future__ import annotations
+
+import os
+import time
+import uuid
+from collections.abc import Callable
+from typing import Any
+
+from . import _units
+from ._errors import ResilientVmError
+from ._files import read_json, write_json
+from ._hop import transfer_file
+from ._layout import Layout
+from ._process import Runner
+from ._store import Store
+
+__all__ = ["Transfer"]
+
+_POLL_SECONDS = 0.2
+
+
+class Transfer:
+    """One hop of one VM: ``fetch`` (active host to backup storage) or ``refresh`` (backup storage to standby)."""
+
+    def __init__(self, layout: Layout, hop: str, run: Runner, sleep: Callable[[float], None] = time.sleep) -> None:
+        self._layout = layout
+        self._hop = hop
+        self._run = run
+        self._sleep = sleep
+        self._unit = layout.unit(hop)
+
+    def running(self) -> dict[str, Any] | None:
+        """The request the running unit works on, with its progress; None when none runs."""
+        if not _units.active(self._run, self._unit):
+            return None
+        request = read_json(transfer_file(self._layout, self._hop, "request")) or {}
+        progress = read_json(transfer_file(self._layout, self._hop, "progress")) or {}
+        return {"hop": self._hop, "image_id": request.get("image_id"), "token": request.get("token"), **progress}
+
+    def last(self) -> dict[str, Any] | None:
+        """The result the last transfer of this hop left."""
+        result: dict[str, Any] | None = read_json(transfer_file(self._layout, self._hop, "result"))
+        return result
+
+    def check(self, image_id: str) -> None:
+        """Refuse what can't work, before anything starts."""
+        if not os.path.isdir(self._layout.transfer):
+            raise ResilientVmError(
+                f"{self._layout.directory} is not laid out on this machine; run the site playbook for {self._layout.vm}"
+            )
+        running = self.running()
+        if running is not None and running["image_id"] != image_id:
+            raise ResilientVmError(
+                f"a transfer of image {running['image_id']} of {self._layout.name} runs since {running.get('started')}; "
+                f"wait for it, or end it with: systemctl stop {self._unit}"
+            )
+        if self._hop == "refresh":
+            image = Store(self._layout).read(image_id)
+            if image.manifest is None:
+                raise ResilientVmError(image.problem)
+
+    def published(self, image_id: str) -> bool:
+        """Whether the backup storage holds the image already (only what ``fetch`` brings is known here)."""
+        return self._hop == "fetch" and Store(self._layout).read(image_id).complete
+
+    def carry_out(self, request: dict[str, Any]) -> dict[str, Any]:
+        """Start the unit, or attach when it runs, and wait for its result. Returns the result document.
+
+        Raises ResilientVmError with the transfer's own reason when it failed.
+        """
+        running = self.running()
+        token = running["token"] if running else uuid.uuid4().hex
+        if running is None:
+            self._start({**request, "token": token})
+        while True:
+            # Asked before the result is read: a unit that ends in between has left its result by then.
+            active = _units.active(self._run, self._unit)
+            result = self.last()
+            if result is not None and result.get("token") == token:
+                break
+            if not active:
+                raise ResilientVmError(
+                    f"the transfer of image {request['image_id']} of {self._layout.name} was killed on the backup storage; "
+                    "what arrived is kept: run again and it goes on from there"
+                )
+            self._sleep(_POLL_SECONDS)
+        if result.get("error"):
+            raise ResilientVmError(result["error"], image_id=request["image_id"], hop=self._hop)
+        return {**result, "attached": running is not None or bool(result.get("attached"))}
+
+    def _start(self, request: dict[str, Any]) -> None:
+        owner = os.stat(self._layout.transfer)
+        identity = (owner.st_uid, owner.st_gid)
+        for kind in ("progress", "result"):
+            path = transfer_file(self._layout, self._hop, kind)
+            if os.path.exists(path):
+                os.unlink(path)
+        write_json(transfer_file(self._layout, self._hop, "request"), request, owner=identity)
+        _units.start(
+            self._run,
+            self._unit,
+            [_units.MOVER, self._hop, self._layout.name],
+            [
+                f"User={identity[0]}",
+                f"Group={identity[1]}",
+                # A copy never stands in the way of what else the machine does.
+                "Nice=10",
+                "IOSchedulingClass=best-effort",
+                "IOSchedulingPriority=7",
+            ],
+        )

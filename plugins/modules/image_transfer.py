@@ -1,0 +1,257 @@
+#!/usr/bin/python
+# Copyright (c) 2026, edgecloud.resilient_vm contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Move one image of one VM: active host to backup storage, or backup storage to standby."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: image_transfer
+short_description: Copy a VM's image to the backup storage or on to the standby host
+version_added: 0.1.0
+description:
+  - Runs on the backup storage. With O(hop=fetch) it copies the snapshot that is open on the active host and publishes it
+    as an image. With O(hop=refresh) it copies an image to the standby host, where it becomes a generation.
+  - The copy runs in a transient systemd unit. A killed playbook does not stop it; the next run of this module attaches to it.
+  - Only blocks that differ from the receiver's newest image travel. How they were found is in RV(disks[].found_by).
+  - Every block is checked against its digest on arrival, and nothing is published before all of them were.
+  - A broken link is tried again, and what arrived before serves.
+author:
+  - edgecloud.resilient_vm contributors (@edgecloud)
+extends_documentation_fragment:
+  - edgecloud.resilient_vm.common
+attributes:
+  check_mode:
+    description: Can run in check mode and say whether it would copy, without copying.
+    support: full
+  diff_mode:
+    description: Returns the newest image before and after.
+    support: full
+options:
+  customer:
+    description: Name of the customer.
+    type: str
+    required: true
+  vm:
+    description: Name of the VM, which is its inventory name.
+    type: str
+    required: true
+  hop:
+    description: Which way the image goes.
+    type: str
+    required: true
+    choices: [fetch, refresh]
+  image_id:
+    description: Id of the image, which is the snapshot's for O(hop=fetch).
+    type: str
+    required: true
+  peer:
+    description: The machine at the other end, as the backup storage reaches it.
+    type: dict
+    required: true
+    suboptions:
+      name:
+        description: Its inventory name, for messages and the manifest.
+        type: str
+        required: true
+      address:
+        description: Its address.
+        type: str
+        required: true
+      port:
+        description: Port of its ssh server.
+        type: int
+        default: 22
+  reread_share:
+    description:
+      - With O(hop=fetch), one part in so many of each disk is read again on the active host although the dirty bitmap
+        calls it unchanged, a different part each time.
+    type: int
+    default: 14
+  full_copies:
+    description: Accept a filesystem on which files can't share blocks, and copy whole disks there.
+    type: bool
+    default: false
+"""
+
+EXAMPLES = r"""
+- name: Copy the open snapshot of erp to the backup storage
+  edgecloud.resilient_vm.image_transfer:
+    hop: fetch
+    customer: acme
+    vm: erp
+    image_id: 20260114T020000Z
+    peer:
+      name: a
+      address: 192.0.2.11
+  delegate_to: c
+
+- name: Bring the standby of erp to that image
+  edgecloud.resilient_vm.image_transfer:
+    hop: refresh
+    customer: acme
+    vm: erp
+    image_id: 20260114T020000Z
+    peer:
+      name: b
+      address: 198.51.100.12
+  delegate_to: c
+"""
+
+RETURN = r"""
+image_id:
+  description: Id of the image.
+  returned: success
+  type: str
+  sample: 20260114T020000Z
+published:
+  description: Whether the receiver holds it as a complete image now.
+  returned: success
+  type: bool
+  sample: true
+attached:
+  description: Whether a transfer was found running, or done, rather than started.
+  returned: when a transfer ran
+  type: bool
+  sample: false
+bytes_sent:
+  description: Bytes that travelled between the machines in both directions, digests and headers included, without ssh's own.
+  returned: when a transfer ran
+  type: int
+  sample: 1180231
+seconds:
+  description: Time the transfer took, in seconds.
+  returned: when a transfer ran
+  type: float
+  sample: 0.934
+consistency:
+  description: What the image is worth to a file system, V(filesystem), V(crash) or V(offline).
+  returned: when a transfer ran
+  type: str
+  sample: filesystem
+disks:
+  description: For each disk how changed blocks were found and what that cost.
+  returned: when a transfer ran
+  type: list
+  elements: dict
+  sample:
+    - target: vda
+      size_bytes: 268435456
+      found_by: bitmap
+      reason: ""
+      bytes_read: 20316160
+      bytes_sent: 1114112
+      changed_bytes: 1114112
+      resumed_bytes: 0
+      reread_bytes: 19202048
+      root_digest: 5a8a2d0c2b6f3f5e7fd25cf1f1a7a9be4bb1dd4b9d95e0f9a1bd4c6c33a8de10
+  contains:
+    target:
+      description: Target name of the disk in the domain.
+      type: str
+      returned: success
+    found_by:
+      description: V(bitmap), V(digests) or V(allocation).
+      type: str
+      returned: success
+    reason:
+      description: Why nothing better than RV(disks[].found_by) could be used; empty when it was the best.
+      type: str
+      returned: success
+    bytes_read:
+      description: Bytes read at the sender.
+      type: int
+      returned: success
+    bytes_sent:
+      description: Bytes of blocks and their digests that travelled.
+      type: int
+      returned: success
+    changed_bytes:
+      description: Bytes of the blocks that differ from the receiver's newest image.
+      type: int
+      returned: success
+    resumed_bytes:
+      description: Bytes that an interrupted transfer had brought already.
+      type: int
+      returned: success
+    reread_bytes:
+      description: Bytes read again although the bitmap called them unchanged.
+      type: int
+      returned: success
+    root_digest:
+      description: Digest that stands for the whole disk, the same on all machines.
+      type: str
+      returned: success
+bitmap_mismatches:
+  description: Blocks the bitmap called unchanged that were not; the image is right all the same, the bitmap was not used.
+  returned: when a transfer ran
+  type: int
+  sample: 0
+damaged:
+  description: Blocks of the receiver's newest image that were found damaged; they were fetched again for this one.
+  returned: when a transfer ran
+  type: list
+  elements: dict
+  sample: []
+"""
+
+from ansible.module_utils.basic import AnsibleModule
+
+from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._errors import ResilientVmError
+from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._layout import DEFAULT_ROOT, Layout
+from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._process import run
+from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._store import Store
+from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._transfer import Transfer
+
+
+def argument_spec() -> dict[str, dict]:
+    return {
+        "root": {"type": "path", "default": DEFAULT_ROOT},
+        "now": {"type": "str"},
+        "customer": {"type": "str", "required": True},
+        "vm": {"type": "str", "required": True},
+        "hop": {"type": "str", "required": True, "choices": ["fetch", "refresh"]},
+        "image_id": {"type": "str", "required": True},
+        "peer": {
+            "type": "dict",
+            "required": True,
+            "options": {
+                "name": {"type": "str", "required": True},
+                "address": {"type": "str", "required": True},
+                "port": {"type": "int", "default": 22},
+            },
+        },
+        "reread_share": {"type": "int", "default": 14},
+        "full_copies": {"type": "bool", "default": False},
+    }
+
+
+def newest_id(layout: Layout) -> str | None:
+    newest = Store(layout).newest()
+    return newest.id if newest else None
+
+
+def main() -> None:
+    module = AnsibleModule(argument_spec(), supports_check_mode=True)
+    wanted = module.params
+    try:
+        layout = Layout(wanted["customer"], wanted["vm"], wanted["root"])
+        transfer = Transfer(layout, wanted["hop"], run)
+        transfer.check(wanted["image_id"])
+        before = newest_id(layout)
+        if transfer.published(wanted["image_id"]):
+            module.exit_json(changed=False, image_id=wanted["image_id"], published=True)
+        if module.check_mode:
+            module.exit_json(changed=True, image_id=wanted["image_id"], published=False)
+        request = {name: wanted[name] for name in ("hop", "image_id", "peer", "reread_share", "full_copies")}
+        result = transfer.carry_out(request)
+        after = newest_id(layout)
+    except ResilientVmError as error:
+        module.fail_json(msg=str(error), **error.facts)
+    diff = {"before": {"newest_image": before}, "after": {"newest_image": after}}
+    module.exit_json(changed=not (result["attached"] and before == after), diff=diff, **result)
+
+
+if __name__ == "__main__":
+    main()
