@@ -128,13 +128,7 @@ def _once(layout: Layout, hop: str, request: dict[str, Any], version: str, progr
     store = Store(layout)
     if hop == "fetch" and store.read(request["image_id"]).complete:
         # Published by an earlier run of this unit that was killed before it could say so.
-        return {
-            "image_id": request["image_id"],
-            "published": True,
-            "attached": True,
-            "disks": [],
-            "bytes_sent": 0,
-        }
+        return {"image_id": request["image_id"], "published": True, "already": True, "disks": []}
     with _connected(layout, request, HOPS[hop]) as wire:
         try:
             if hop == "fetch":

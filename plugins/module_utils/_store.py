@@ -63,6 +63,24 @@ class StoredImage:
     def file(self, name: str) -> str:
         return os.path.join(self.path, name)
 
+    def summary(self) -> dict[str, Any]:
+        """What modules return of an image: its manifest, its standing in the store, and its space there in bytes.
+
+        Space is what its files would take alone; blocks shared with other images are counted in each.
+        """
+        manifest = self.manifest.as_dict() if self.manifest is not None else {"id": self.id}
+        names = [name for disk in manifest.get("disks", []) for name in (disk["file"], disk["digests"])]
+        return {
+            **manifest,
+            "complete": self.complete,
+            "problem": self.problem,
+            "damaged": self.damaged,
+            "pinned_by": self.pinned_by,
+            "reading": self.reading,
+            "bytes_allocated": sum(os.stat(self.file(name)).st_blocks * 512 for name in names),
+            "bytes_sent": sum(disk["bytes_sent"] for disk in manifest.get("disks", [])),
+        }
+
     def digests(self, disk: Disk) -> DigestFile:
         return DigestFile(self.file(disk.digests), disk.size_bytes)
 

@@ -1,7 +1,7 @@
 # Copyright (c) 2026, edgecloud.resilient_vm contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Start a transfer in a unit of its own on the backup storage, or attach to the one that runs, and wait for its result."""
+"""Start a transfer in its own unit on the backup storage, or attach to the one that runs, and wait for its result."""
 
 from __future__ import annotations
 
@@ -56,7 +56,8 @@ class Transfer:
         running = self.running()
         if running is not None and running["image_id"] != image_id:
             raise ResilientVmError(
-                f"a transfer of image {running['image_id']} of {self._layout.name} runs since {running.get('started')}; "
+                f"a transfer of image {running['image_id']} of {self._layout.name} runs since "
+                f"{running.get('started')}; "
                 f"wait for it, or end it with: systemctl stop {self._unit}"
             )
         if self._hop == "refresh":
@@ -85,13 +86,14 @@ class Transfer:
                 break
             if not active:
                 raise ResilientVmError(
-                    f"the transfer of image {request['image_id']} of {self._layout.name} was killed on the backup storage; "
+                    f"the transfer of image {request['image_id']} of {self._layout.name} was killed on the "
+                    "backup storage; "
                     "what arrived is kept: run again and it goes on from there"
                 )
             self._sleep(_POLL_SECONDS)
         if result.get("error"):
             raise ResilientVmError(result["error"], image_id=request["image_id"], hop=self._hop)
-        return {**result, "attached": running is not None or bool(result.get("attached"))}
+        return {**result, "attached": running is not None}
 
     def _start(self, request: dict[str, Any]) -> None:
         owner = os.stat(self._layout.transfer)

@@ -11,9 +11,10 @@ module: image_transfer
 short_description: Copy a VM's image to the backup storage or on to the standby host
 version_added: 0.1.0
 description:
-  - Runs on the backup storage. With O(hop=fetch) it copies the snapshot that is open on the active host and publishes it
-    as an image. With O(hop=refresh) it copies an image to the standby host, where it becomes a generation.
-  - The copy runs in a transient systemd unit. A killed playbook does not stop it; the next run of this module attaches to it.
+  - Runs on the backup storage. With O(hop=fetch) it copies the snapshot that is open on the active host and
+    publishes it as an image. With O(hop=refresh) it copies an image to the standby host, where it becomes a generation.
+  - The copy runs in a transient systemd unit. A killed playbook does not stop it; the next run of this module attaches
+    to it.
   - Only blocks that differ from the receiver's newest image travel. How they were found is in RV(disks[].found_by).
   - Every block is checked against its digest on arrival, and nothing is published before all of them were.
   - A broken link is tried again, and what arrived before serves.
@@ -111,12 +112,12 @@ published:
   type: bool
   sample: true
 attached:
-  description: Whether a transfer was found running, or done, rather than started.
+  description: Whether a transfer was found running rather than started.
   returned: when a transfer ran
   type: bool
   sample: false
 bytes_sent:
-  description: Bytes that travelled between the machines in both directions, digests and headers included, without ssh's own.
+  description: Bytes that travelled in both directions, digests and headers included, without what ssh adds.
   returned: when a transfer ran
   type: int
   sample: 1180231
@@ -184,7 +185,7 @@ disks:
       type: str
       returned: success
 bitmap_mismatches:
-  description: Blocks the bitmap called unchanged that were not; the image is right all the same, the bitmap was not used.
+  description: Blocks the bitmap called unchanged that were not. The image is right all the same, without the bitmap.
   returned: when a transfer ran
   type: int
   sample: 0
@@ -250,7 +251,8 @@ def main() -> None:
     except ResilientVmError as error:
         module.fail_json(msg=str(error), **error.facts)
     diff = {"before": {"newest_image": before}, "after": {"newest_image": after}}
-    module.exit_json(changed=not (result["attached"] and before == after), diff=diff, **result)
+    del result["token"]
+    module.exit_json(changed=not result.pop("already", False), diff=diff, **result)
 
 
 if __name__ == "__main__":
