@@ -60,7 +60,9 @@ def instant(image_id: str) -> datetime:
     try:
         return datetime.strptime(image_id, "%Y%m%dT%H%M%SZ").replace(tzinfo=timezone.utc)
     except ValueError as error:
-        raise ResilientVmError(f"{image_id!r} is not an image id ({error}); an id looks like 20260114T020000Z") from error
+        raise ResilientVmError(
+            f"{image_id!r} is not an image id ({error}); an id looks like 20260114T020000Z"
+        ) from error
 
 
 def iso(when: datetime) -> str:

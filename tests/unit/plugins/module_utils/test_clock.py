@@ -36,7 +36,9 @@ def test_an_override_replaces_the_clock(text: str, expected: str) -> None:
     assert _clock.iso(_clock.now(text)) == expected
 
 
-@pytest.mark.parametrize("text", ["tomorrow", "2026-01-14", "2026-01-14T02:00:00", "1768356000", "2026-02-30T02:00:00Z"])
+@pytest.mark.parametrize(
+    "text", ["tomorrow", "2026-01-14", "2026-01-14T02:00:00", "1768356000", "2026-02-30T02:00:00Z"]
+)
 def test_a_bad_override_is_one_sentence_with_the_text_in_it(text: str) -> None:
     with pytest.raises(ResilientVmError) as failure:
         _clock.now(text)
