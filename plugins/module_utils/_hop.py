@@ -138,7 +138,13 @@ def _once(layout: Layout, hop: str, request: dict[str, Any], version: str, progr
                     progress(**facts)
 
                 receiver = Receiver(
-                    wire, store, alive, request["image_id"], request["reread_share"], request["full_copies"]
+                    wire,
+                    store,
+                    alive,
+                    request["image_id"],
+                    request["reread_share"],
+                    request["full_copies"],
+                    request["peer"]["name"],
                 )
                 result = receiver.run()
                 wire.send_document(DONE, result)

@@ -16,7 +16,7 @@ import sys
 import time
 from typing import Any, Callable
 
-from . import _age, _snapshot, _state, _watch
+from . import _age, _snapshot, _watch
 from ._errors import ResilientVmError
 from ._files import read_json
 from ._hop import HOPS, transfer
@@ -25,6 +25,7 @@ from ._offers import SnapshotSource
 from ._process import run
 from ._receiver import Receiver
 from ._sender import Sender
+from ._state import State
 from ._store import Store
 from ._wire import DONE, PROTOCOL, LinkBrokenError, Wire, pipe_wire
 
@@ -35,22 +36,35 @@ _HEARTBEAT_SECONDS = 5.0
 
 def installed_version() -> str:
     """``<collection version>+<first 12 hex digits of the sources' digest>`` of this installed mover."""
+    document = _installed()
+    return f"{document['collection']}+{document['sources'][:12]}"
+
+
+def _installed() -> dict[str, Any]:
+    """What the site playbook wrote beside this program: its version, this machine's name, where everything lies."""
     path = os.path.join(os.path.dirname(os.path.abspath(__file__)), "version.json")
     document = read_json(path)
     if document is None:
         raise ResilientVmError(f"{path} is missing: this mover was not installed by the site playbook; run it")
-    return f"{document['collection']}+{document['sources'][:12]}"
+    return dict(document)
+
+
+def _paths() -> dict[str, str]:
+    document = _installed()
+    return {"root": document["root"], "runtime": document["runtime"]}
 
 
 def _layout(name: str) -> Layout:
     customer, _slash, vm = name.partition("/")
-    return Layout(customer, vm, **_installed_paths())
+    return Layout(customer, vm, **_paths())
 
 
-def _installed_paths() -> dict[str, str]:
-    """Where this machine keeps everything, as the site playbook set it."""
-    document = read_json(os.path.join(os.path.dirname(os.path.abspath(__file__)), "version.json")) or {}
-    return {name: document[name] for name in ("root", "runtime") if name in document}
+def _state(layout: Layout) -> State:
+    """The VM's state document on this machine. Raises ResilientVmError when there is none."""
+    document = read_json(layout.state)
+    if document is None:
+        raise ResilientVmError(f"this machine knows nothing of {layout.name}; run the site playbook")
+    return State.from_json(document, layout.state)
 
 
 def _forced(name: str, verbs: str) -> int:
@@ -87,10 +101,8 @@ def _forced(name: str, verbs: str) -> int:
 
 
 def _tell_epoch(layout: Layout) -> int:
-    state = _state.read(layout)
-    if state is None:
-        raise ResilientVmError(f"nothing is known of {layout.name} here; run the site playbook")
-    print(f"{state['epoch']} {state['active']}")
+    state = _state(layout)
+    print(f"{state.epoch} {state.active}")
     return 0
 
 
@@ -107,18 +119,17 @@ def _serve_receive(layout: Layout, wire: Wire) -> None:
     def alive(_facts: dict[str, Any]) -> None:
         """The other end keeps the progress file."""
 
-    full_copies = bool((read_json(layout.state) or {}).get("full_copies"))
-    result = Receiver(wire, store, alive, full_copies=full_copies).run()
+    result = Receiver(wire, store, alive, full_copies=bool(_installed().get("full_copies"))).run()
     wire.send_document(DONE, result)
 
 
 def _refuse_when_active(layout: Layout) -> None:
     """A host that may run the VM never lets its disks be written by a transfer."""
-    state = _state.read(layout)
-    if state is None:
-        raise ResilientVmError(f"this machine knows nothing of {layout.name}; run the site playbook")
-    if state["active"] == state["host"]:
-        raise ResilientVmError(f"{state['host']} is the active host of {layout.name} and takes no image; run daily")
+    active = _state(layout).active
+    if active == _installed()["host"]:
+        raise ResilientVmError(
+            f"{active} is the active host of {layout.name} and takes no image; run the daily playbook"
+        )
 
 
 class _Heartbeat:
@@ -150,7 +161,7 @@ _COMMANDS: dict[str, Callable[..., int]] = {
     "begin": lambda name: _snapshot.begin(_layout(name), run),
     "thaw": lambda name: _snapshot.thaw(_layout(name), run),
     "watch": lambda name: _watch.watch(_layout(name), run),
-    "age": lambda *arguments: _age.main(list(arguments), **_installed_paths()),
+    "age": lambda *arguments: _age.main(list(arguments), **_paths()),
     "version": _version,
     **{hop: _transfer(hop) for hop in HOPS},
 }

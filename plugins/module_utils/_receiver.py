@@ -24,7 +24,11 @@ _WINDOW = 16384
 
 
 class Receiver:
-    """Receives one image into a store. ``alive`` is called whenever something moved, with the bytes so far."""
+    """Receives one image into a store.
+
+    ``alive`` is called whenever something moved, with the bytes so far. ``source_host`` names the sender in the
+    manifest, where the sender does not say it itself.
+    """
 
     def __init__(
         self,
@@ -34,6 +38,7 @@ class Receiver:
         expected_id: str | None = None,
         reread_share: int = 14,
         full_copies: bool = False,
+        source_host: str | None = None,
     ) -> None:
         self._wire = wire
         self._store = store
@@ -41,6 +46,7 @@ class Receiver:
         self._expected_id = expected_id
         self._reread_share = reread_share
         self._full_copies = full_copies
+        self._source_host = source_host
         self._damaged: list[dict[str, Any]] = []
         self._mismatches = 0
 
@@ -248,7 +254,7 @@ class Receiver:
             uuid=offer["uuid"],
             epoch=offer["epoch"],
             consistency=offer["consistency"],
-            source_host=offer.get("source_host", ""),
+            source_host=self._source_host or offer.get("source_host", ""),
             disks=disks,
             definition=definition,
             checkpoint=offer.get("checkpoint"),
