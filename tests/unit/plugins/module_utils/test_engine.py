@@ -85,7 +85,9 @@ class Snapshot:
             "epoch": self.epoch,
             "consistency": "crash",
             "checkpoint": None,
-            "disks": [{"target": disk.target, "size_bytes": disk.size_bytes, "checkpoint": None} for disk in self.disks],
+            "disks": [
+                {"target": disk.target, "size_bytes": disk.size_bytes, "checkpoint": None} for disk in self.disks
+            ],
         }
 
     def plan(self, request: dict[str, Any]) -> tuple[Plan, Disk]:
@@ -159,7 +161,8 @@ def make_layout(root: Path, folder: str = "images") -> Layout:
 def blocks(count: int, seed: int = 0, empty: float = 0.3) -> bytes:
     chance = random.Random(seed)
     return b"".join(
-        bytes(BLOCK_SIZE) if chance.random() < empty else chance.randbytes(64) * (BLOCK_SIZE // 64) for _ in range(count)
+        bytes(BLOCK_SIZE) if chance.random() < empty else chance.randbytes(64) * (BLOCK_SIZE // 64)
+        for _ in range(count)
     )
 
 
@@ -370,7 +373,9 @@ def test_damaged_block_is_never_copied_to_the_standby(tmp_path: Path) -> None:
 
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
-def test_any_history_of_changes_cuts_and_lost_bitmaps_ends_with_right_images(tmp_path: Path, data: st.DataObject) -> None:
+def test_any_history_of_changes_cuts_and_lost_bitmaps_ends_with_right_images(
+    tmp_path: Path, data: st.DataObject
+) -> None:
     root = tmp_path / str(random.Random().random())
     storage = Store(make_layout(root / "c"))
     standby = Store(make_layout(root / "b", "generations"), "generations")
