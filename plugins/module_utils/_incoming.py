@@ -105,7 +105,7 @@ class IncomingDisk:
 
     def _all_blocks(self) -> Iterator[tuple[int, int]]:
         """Blocks that hold data or have a digest: what else could be wrong is a hole where a hole belongs."""
-        blocks = set()
+        blocks: set[int] = set()
         for begin, end in data_ranges(self._descriptor, self.size_bytes):
             blocks.update(range(begin // BLOCK_SIZE // 16, -(-end // BLOCK_SIZE) // 16 + 1))
         for first, digests in self.digests.runs():

@@ -26,7 +26,7 @@ class Region(NamedTuple):
     """A range of blocks; ``zero``: all bytes are surely zero; ``changed``: may differ from the base."""
 
     first: int
-    count: int
+    blocks: int
     changed: bool
     zero: bool
 
@@ -35,7 +35,7 @@ class Known(NamedTuple):
     """Digests of blocks the receiver holds; empty ``digests`` means all of them are zero."""
 
     first: int
-    count: int
+    blocks: int
     digests: bytes
 
 
@@ -43,7 +43,7 @@ class Work(NamedTuple):
     """A range of blocks to look at. ``known`` None: the receiver says nothing of them."""
 
     first: int
-    count: int
+    blocks: int
     changed: bool
     zero: bool
     known: bytes | None
@@ -57,7 +57,7 @@ def block_regions(extents: Iterable[Extent], size_bytes: int) -> Iterator[Region
     pending: Region | None = None
     for part in _whole_blocks(extents, size_bytes):
         if pending is not None and (pending.changed, pending.zero) == (part.changed, part.zero):
-            pending = pending._replace(count=pending.count + part.count)
+            pending = pending._replace(blocks=pending.blocks + part.blocks)
             continue
         if pending is not None:
             yield pending
@@ -94,16 +94,16 @@ def join(regions: Iterable[Region], known: Iterable[Known]) -> Iterator[Work]:
     speaking = iter(known)
     said = next(speaking, None)
     for region in regions:
-        first, end = region.first, region.first + region.count
+        first, end = region.first, region.first + region.blocks
         while first < end:
-            while said is not None and said.first + said.count <= first:
+            while said is not None and said.first + said.blocks <= first:
                 said = next(speaking, None)
             stop, digests = end, None
             if said is not None and said.first < end:
                 if said.first > first:
                     stop = said.first
                 else:
-                    stop = min(end, said.first + said.count)
+                    stop = min(end, said.first + said.blocks)
                     begin = (first - said.first) * DIGEST_SIZE
                     digests = said.digests[begin : begin + (stop - first) * DIGEST_SIZE]
             if region.changed or digests is not None:

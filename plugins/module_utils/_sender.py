@@ -138,8 +138,8 @@ class _DiskPass:
             if work.zero:
                 self._send_zeros(work)
                 continue
-            for first in range(work.first, work.first + work.count, _CHUNK):
-                count = min(_CHUNK, work.first + work.count - first)
+            for first in range(work.first, work.first + work.blocks, _CHUNK):
+                count = min(_CHUNK, work.first + work.blocks - first)
                 known = work.known
                 if known:
                     begin = (first - work.first) * DIGEST_SIZE
@@ -150,7 +150,7 @@ class _DiskPass:
 
     def _send_zeros(self, work: Work) -> None:
         if work.known is None:
-            self._zeros(work.first, work.count)
+            self._zeros(work.first, work.blocks)
         elif work.known:
             for start, count, differs in _runs([d != ZERO for d in _split(work.known)]):
                 if differs:
@@ -200,7 +200,7 @@ class _DiskPass:
         """Send the digests of the blocks in a slice that the bitmap calls unchanged, freshly read."""
         last = min(first + count, block_count(self._disk.size_bytes))
         for region in self._disk.regions("bitmap"):
-            start, end = max(first, region.first), min(last, region.first + region.count)
+            start, end = max(first, region.first), min(last, region.first + region.blocks)
             if region.first >= last:
                 break
             if region.changed or start >= end:

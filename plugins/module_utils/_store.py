@@ -68,7 +68,7 @@ class StoredImage:
 
         Space is what its files would take alone; blocks shared with other images are counted in each.
         """
-        manifest = self.manifest.as_dict() if self.manifest is not None else {"id": self.id}
+        manifest: dict[str, Any] = self.manifest.as_dict() if self.manifest is not None else {"id": self.id}
         names = [name for disk in manifest.get("disks", []) for name in (disk["file"], disk["digests"])]
         return {
             **manifest,

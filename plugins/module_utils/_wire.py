@@ -13,7 +13,7 @@ import json
 import os
 import struct
 from dataclasses import dataclass
-from typing import Any, BinaryIO, NoReturn
+from typing import IO, Any, NoReturn
 
 from ._errors import ResilientVmError
 
@@ -71,7 +71,7 @@ class Frame:
 class Wire:
     """One end of the conversation. Counts the bytes it sends and receives."""
 
-    def __init__(self, reader: BinaryIO, writer: BinaryIO, peer: str) -> None:
+    def __init__(self, reader: IO[bytes], writer: IO[bytes], peer: str) -> None:
         self._reader = reader
         self._writer = writer
         self.peer = peer

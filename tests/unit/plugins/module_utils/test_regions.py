@@ -40,8 +40,8 @@ def test_a_block_is_changed_if_any_byte_is_and_zero_only_if_all_are(pieces: list
     position = 0
     for region in block_regions(extents, size):
         assert region.first == position
-        position += region.count
-        for block in range(region.first, region.first + region.count):
+        position += region.blocks
+        for block in range(region.first, region.first + region.blocks):
             found[block] = (region.changed, region.zero)
     assert position == block_count(size)
     for block, flags in found.items():
@@ -74,13 +74,13 @@ def test_work_is_what_changed_and_what_the_receiver_spoke_of(
         position = first + count
     said = {}
     for entry in known:
-        for index in range(entry.count):
+        for index in range(entry.blocks):
             said[entry.first + index] = entry.digests[index * DIGEST_SIZE : (index + 1) * DIGEST_SIZE]
-    flags = {region.first + index: region for region in regions for index in range(region.count)}
+    flags = {region.first + index: region for region in regions for index in range(region.blocks)}
     seen = set()
     last = -1
     for work in join(regions, known):
-        for index in range(work.count):
+        for index in range(work.blocks):
             block = work.first + index
             assert block > last
             last = block
