@@ -1,0 +1,39 @@
+# Copyright (c) 2026, edgecloud.resilient_vm contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Options that several modules share, documented once."""
+
+from __future__ import annotations
+
+
+class ModuleDocFragment:
+    """``common`` for every module on a machine; ``common.vm`` adds the options of those that serve one VM."""
+
+    DOCUMENTATION = r"""
+options:
+  root:
+    description: Folder under which everything of this collection lies on this machine.
+    type: path
+    default: /var/lib/resilient-vm
+  now:
+    description:
+      - Replaces this machine's clock, for tests. ISO 8601 with V(Z) or an offset, like V(2026-01-14T02:00:00Z).
+    type: str
+attributes:
+  check_mode:
+    description: Can run in check mode and return what it would change without changing it.
+  diff_mode:
+    description: Returns what changed, or would change, as C(before) and C(after).
+"""
+
+    VM = r"""
+options:
+  customer:
+    description: Name of the customer, made of V(a-z), V(0-9) and V(-).
+    type: str
+    required: true
+  vm:
+    description: Name of the VM, which is its inventory name.
+    type: str
+    required: true
+"""

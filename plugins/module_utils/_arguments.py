@@ -1,0 +1,25 @@
+# Copyright (c) 2026, edgecloud.resilient_vm contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Options that several modules share, specified once; documented in the doc fragment ``common``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ._layout import DEFAULT_ROOT
+
+__all__ = ["common_spec", "vm_spec"]
+
+
+def common_spec() -> dict[str, Any]:
+    return {"root": {"type": "path", "default": DEFAULT_ROOT}, "now": {"type": "str"}}
+
+
+def vm_spec() -> dict[str, Any]:
+    """Of modules that serve one VM."""
+    return {
+        **common_spec(),
+        "customer": {"type": "str", "required": True},
+        "vm": {"type": "str", "required": True},
+    }

@@ -1,0 +1,47 @@
+# Copyright (c) 2026, edgecloud.resilient_vm contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Transient systemd units: work that outlives the Ansible connection that asked for it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from ._process import Runner
+
+__all__ = ["MOVER", "active", "matching", "start", "stop"]
+
+# Where the site playbook installs the program that these units run.
+MOVER = "/usr/local/bin/resilient-vm"
+
+
+def start(
+    run: Runner,
+    unit: str,
+    argv: Sequence[str],
+    properties: Iterable[str] = (),
+) -> None:
+    """Start argv as a unit that leaves nothing behind when it ends; returns once it runs."""
+    words = ["systemd-run", "--quiet", "--collect", f"--unit={unit}.service", "--service-type=exec"]
+    for item in properties:
+        words += ["-p", item]
+    run([*words, *argv])
+
+
+def stop(run: Runner, *units: str) -> None:
+    """End units and wait for their ExecStopPost; a unit that isn't there is fine."""
+    names = [f"{unit}.service" for unit in units if active(run, unit)]
+    if names:
+        run(["systemctl", "stop", *names], timeout_seconds=120)
+
+
+def active(run: Runner, unit: str) -> bool:
+    """Whether a unit still has a process, starting and stopping ones included."""
+    answer = run(["systemctl", "show", "--property=ActiveState", "--value", f"{unit}.service"])
+    return answer.stdout.strip() in ("active", "activating", "deactivating", "reloading")
+
+
+def matching(run: Runner, pattern: str) -> list[str]:
+    """Units whose name, without its suffix, is one of a pattern's."""
+    listed = run(["systemctl", "list-units", "--all", "--plain", "--no-legend", f"{pattern}.service"])
+    return [line.split()[0].removesuffix(".service") for line in listed.stdout.splitlines() if line.split()]

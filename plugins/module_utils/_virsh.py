@@ -1,0 +1,271 @@
+# Copyright (c) 2026, edgecloud.resilient_vm contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The questions and orders this collection has for libvirt, through virsh and nothing else."""
+
+from __future__ import annotations
+
+import re
+import time
+import xml.etree.ElementTree as ElementTree
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Callable
+
+from . import _domain
+from ._errors import ResilientVmError
+from ._process import Completed, Runner
+
+__all__ = ["URI", "Facts", "Job", "Unreachable", "Virsh"]
+
+URI = "qemu:///system"
+OURS = "resilient-vm-"
+
+_MARK = "@resilient-vm@"
+_NO_JOB = "no domain backup job present"
+_NO_DOMAIN = ("Domain not found", "failed to get domain")
+_UNREACHABLE = (
+    "failed to connect to the hypervisor",
+    "Failed to connect socket",
+    "End of file while reading data",
+    "Cannot recv data",
+    "Cannot write data",
+    "client socket is closed",
+    "Disconnected from",
+)
+_COUNT = re.compile(r"(?:Froze|Thawed) (\d+) filesystem")
+
+
+class Unreachable(ResilientVmError):
+    """libvirtd gave no answer: nothing is known, nothing is wrong yet. It may be restarting."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """A backup job; ``socket`` is where a pull job answers, "" for any other."""
+
+    socket: str = ""
+
+    def within(self, folder: str) -> bool:
+        return self.socket.startswith(folder.rstrip("/") + "/")
+
+
+@dataclass(frozen=True)
+class Facts:
+    """One domain as it is now."""
+
+    domain: _domain.Domain
+    state: str
+    reason: str
+    sizes: Mapping[str, tuple[int, int]]  # target: (size, allocation) in bytes
+    checkpoints: tuple[str, ...]
+    job: Job | None
+
+    @property
+    def running(self) -> bool:
+        return self.state not in ("shut off", "crashed")
+
+    @property
+    def own_checkpoints(self) -> tuple[str, ...]:
+        return tuple(name for name in self.checkpoints if name.startswith(OURS))
+
+    @property
+    def foreign_checkpoints(self) -> tuple[str, ...]:
+        return tuple(name for name in self.checkpoints if not name.startswith(OURS))
+
+
+class Virsh:
+    """virsh with a runner. Domains are named by UUID: virsh takes a name like "7" for a running domain's number."""
+
+    def __init__(self, run: Runner, sleep: Callable[[float], None] = time.sleep) -> None:
+        self._run = run
+        self._sleep = sleep
+
+    def call(self, *words: str, timeout_seconds: float = 60.0, check: bool = True) -> Completed:
+        done = self._run(["virsh", "-c", URI, *words], timeout_seconds=timeout_seconds, check=False)
+        if done.code != 0 and any(text in done.stderr for text in _UNREACHABLE):
+            raise Unreachable(
+                f"libvirt does not answer on this host: {_sentence(done)}; look at systemctl status libvirtd"
+            )
+        if done.code != 0 and check:
+            raise ResilientVmError(f"virsh {words[0]} failed: {_sentence(done)}", argv=list(words), code=done.code)
+        return done
+
+    # questions
+
+    def domains(self) -> dict[str, str]:
+        """{name: UUID} of every domain."""
+        found = {}
+        for line in self.call("list", "--all", "--uuid", "--name").stdout.splitlines():
+            uuid, _space, name = line.strip().partition(" ")
+            if name:
+                found[name.strip()] = uuid
+        return found
+
+    def versions(self) -> tuple[str, str]:
+        """(libvirt's, QEMU's) version."""
+        text = self.call("version", "--daemon").stdout
+        library = re.search(r"Running against daemon: (\S+)", text) or re.search(r"Using library: libvirt (\S+)", text)
+        hypervisor = re.search(r"Running hypervisor: QEMU (\S+)", text)
+        return (library.group(1) if library else "", hypervisor.group(1) if hypervisor else "")
+
+    def autostarted(self) -> set[str]:
+        """UUIDs of the domains that start with the host."""
+        return set(self.call("list", "--all", "--autostart", "--uuid").stdout.split())
+
+    def facts(self, uuid: str) -> Facts:
+        """Everything about a domain by one process: a host has many domains."""
+        asked = [
+            f"dumpxml {uuid}",
+            f"domstate {uuid} --reason",
+            f"domblkinfo {uuid} --all",
+            f"checkpoint-list {uuid} --name --topological",
+            f"backup-dumpxml {uuid}",
+        ]
+        done = self.call(f"; echo {_MARK}; ".join(asked), check=False)
+        answers = [part.strip() for part in done.stdout.split(_MARK)]
+        if len(answers) != len(asked) or not answers[0] or not answers[1]:
+            raise ResilientVmError(f"virsh can't describe domain {uuid}: {_sentence(done)}")
+        if not answers[4] and _NO_JOB not in done.stderr:
+            raise ResilientVmError(f"virsh can't tell whether domain {uuid} has a backup job: {_sentence(done)}")
+        domain = _domain.parse(answers[0])
+        volumes = {(disk.pool, disk.volume) for disk in domain.disks if disk.type == "volume"}
+        paths = {}
+        for pool, volume in volumes:
+            paths[pool, volume] = self.call("vol-path", "--pool", pool, "--vol", volume, check=False).stdout.strip()
+        state, reason = _state(answers[1])
+        return Facts(
+            domain=_domain.resolve_volumes(domain, paths),
+            state=state,
+            reason=reason,
+            sizes=_sizes(answers[2]),
+            checkpoints=tuple(answers[3].split()),
+            job=_job(answers[4]),
+        )
+
+    def state(self, uuid: str) -> tuple[str, str]:
+        """("running", "booted") and the like; ("", "") when there is no such domain."""
+        done = self.call("domstate", uuid, "--reason", check=False)
+        if done.code != 0:
+            if any(text in done.stderr for text in _NO_DOMAIN):
+                return "", ""
+            raise ResilientVmError(f"virsh domstate failed: {_sentence(done)}")
+        return _state(done.stdout)
+
+    def job(self, uuid: str) -> Job | None:
+        """The backup job of a domain; None also when there is no such domain, or it does not run."""
+        done = self.call("backup-dumpxml", uuid, check=False)
+        if done.code == 0:
+            return _job(done.stdout)
+        if (
+            _NO_JOB in done.stderr
+            or "domain is not running" in done.stderr
+            or any(x in done.stderr for x in _NO_DOMAIN)
+        ):
+            return None
+        raise ResilientVmError(f"virsh backup-dumpxml failed: {_sentence(done)}")
+
+    def other_job(self, uuid: str) -> str:
+        """What libvirt is busy with on a running domain: "" for nothing, else the operation's name."""
+        text = self.call("domjobinfo", uuid).stdout
+        kind = re.search(r"^Job type:\s*(\S.*?)\s*$", text, re.MULTILINE)
+        if kind is None or kind.group(1) == "None":
+            return ""
+        operation = re.search(r"^Operation:\s*(\S.*?)\s*$", text, re.MULTILINE)
+        return operation.group(1) if operation else kind.group(1)
+
+    def inactive_xml(self, uuid: str) -> str:
+        """What the domain will be at its next start, passwords included: it has to start elsewhere."""
+        return self.call("dumpxml", uuid, "--inactive", "--security-info").stdout
+
+    def checkpoint_sources(self, uuid: str, name: str) -> dict[str, str] | None:
+        """{target: path} of the disks a checkpoint counts, as they were when it was made; None without it."""
+        done = self.call("checkpoint-dumpxml", uuid, name, "--security-info", check=False)
+        if done.code != 0:
+            return None
+        root = ElementTree.fromstring(done.stdout)
+        counted = {
+            node.get("name", "") for node in root.iterfind("disks/disk") if node.get("checkpoint", "bitmap") == "bitmap"
+        }
+        domain = root.find("domain")
+        if domain is None:
+            return None
+        disks = _domain.parse(ElementTree.tostring(domain, encoding="unicode")).disks
+        return {disk.target: disk.source or f"{disk.pool}/{disk.volume}" for disk in disks if disk.target in counted}
+
+    def checkpoint_sizes(self, uuid: str, name: str) -> dict[str, int]:
+        """{target: bytes changed since a checkpoint}, without the disks libvirt can't tell it of."""
+        done = self.call("checkpoint-dumpxml", uuid, name, "--size", "--no-domain", check=False)
+        if done.code != 0:
+            return {}
+        disks = ElementTree.fromstring(done.stdout).iterfind("disks/disk")
+        return {node.get("name", ""): int(node.get("size", "")) for node in disks if node.get("size")}
+
+    # orders
+
+    def freeze(self, uuid: str, timeout_seconds: float) -> int:
+        """Freeze the guest's file systems through its agent; how many."""
+        return _count(self.call("domfsfreeze", uuid, timeout_seconds=timeout_seconds).stdout)
+
+    def thaw(self, uuid: str, timeout_seconds: float) -> int:
+        """Thaw the guest's file systems; how many were frozen until now."""
+        return _count(self.call("domfsthaw", uuid, timeout_seconds=timeout_seconds).stdout)
+
+    def begin_backup(self, uuid: str, backup_file: str, checkpoint_file: str | None, timeout_seconds: float) -> str:
+        """Begin a backup job; "" or why libvirt refused. Raises when libvirt gives no answer in time."""
+        words = ["backup-begin", uuid, backup_file, *([checkpoint_file] if checkpoint_file else [])]
+        done = self.call(*words, timeout_seconds=timeout_seconds, check=False)
+        return "" if done.code == 0 else _sentence(done)
+
+    def abort_backup(self, uuid: str, folder: str) -> bool:
+        """End the backup job that answers inside a folder; False when there is none. Never another's job."""
+        aborted = False
+        for _attempt in range(100):
+            job = self.job(uuid)
+            if job is None or not job.within(folder):
+                return aborted
+            if not aborted:
+                self.call("domjobabort", uuid)
+                aborted = True
+            self._sleep(0.1)
+        raise ResilientVmError(f"libvirt does not end the backup job of domain {uuid}; look at virsh domjobinfo {uuid}")
+
+    def resume(self, uuid: str) -> None:
+        self.call("resume", uuid)
+
+    def delete_checkpoint(self, uuid: str, name: str) -> None:
+        """Forget a checkpoint and its bitmaps; when a bitmap is gone already, what libvirt remembers of it."""
+        if self.call("checkpoint-delete", uuid, name, check=False).code != 0:
+            self.call("checkpoint-delete", uuid, name, "--metadata")
+
+
+def _sentence(done: Completed) -> str:
+    text = done.stderr.strip() or done.stdout.strip() or f"exit code {done.code}"
+    return "; ".join(line.strip().removeprefix("error: ") for line in text.splitlines() if line.strip())
+
+
+def _state(text: str) -> tuple[str, str]:
+    match = re.match(r"\s*(.+?)(?: \((.*)\))?\s*$", text)
+    return (match.group(1), match.group(2) or "") if match else ("", "")
+
+
+def _count(text: str) -> int:
+    match = _COUNT.search(text)
+    return int(match.group(1)) if match else 0
+
+
+def _job(text: str) -> Job | None:
+    if not text.strip():
+        return None
+    server = ElementTree.fromstring(text).find("server")
+    return Job("" if server is None else server.get("socket", ""))
+
+
+def _sizes(table: str) -> dict[str, tuple[int, int]]:
+    """``virsh domblkinfo --all``: Target Capacity Allocation Physical, in bytes, "-" for an empty drive."""
+    found = {}
+    for line in table.splitlines():
+        words = line.split()
+        if len(words) == 4 and words[1].isdigit() and words[2].isdigit():
+            found[words[0]] = (int(words[1]), int(words[2]))
+    return found
