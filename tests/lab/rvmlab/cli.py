@@ -1,0 +1,166 @@
+# Copyright (c) 2026, edgecloud.resilient_vm contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The command line of the lab."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+
+from . import cgroups, guestcli, lifecycle, machine, network
+from .config import DEFAULT_DISK, DEFAULT_RELEASE, MACHINES, RELEASES, Lab, LabError
+from .guestkit import boot_files
+
+__all__ = ["main"]
+
+
+def assignment(text: str) -> tuple[str, str]:
+    """Read ``a=VALUE``."""
+    name, equals, value = text.partition("=")
+    if not equals or not value or name not in MACHINES:
+        raise argparse.ArgumentTypeError(f"{text} does not read MACHINE=VALUE with one of {', '.join(MACHINES)}")
+    return name, value
+
+
+def release_assignment(text: str) -> tuple[str, str]:
+    """Read ``a=RELEASE``."""
+    name, value = assignment(text)
+    if value not in RELEASES:
+        raise argparse.ArgumentTypeError(f"{value} is no release of the lab; choose from {', '.join(RELEASES)}")
+    return name, value
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Return the parser of all commands."""
+    parser = argparse.ArgumentParser(
+        prog="lab",
+        description="Three systemd machines on one box: a and b run virtual machines, c stores backups. Needs root.",
+        epilog="RVM_LAB_STATE moves the machines' folder, RVM_LAB_CACHE the cache that all labs share.",
+    )
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    def command(name: str, text: str, *, host: bool = False) -> argparse.ArgumentParser:
+        sub = commands.add_parser(name, help=text, description=text)
+        if host:
+            sub.add_argument("host", choices=MACHINES, metavar="HOST", help="one of " + ", ".join(MACHINES))
+        return sub
+
+    sub = command("prepare", "Install what the box lacks and build what the cache lacks, without starting anything.")
+    sub.add_argument("--release", choices=RELEASES, action="append", help="Debian releases to build machines' bases of")
+    sub = command("up", "Start machines, all by default, and build what the cache lacks.")
+    sub.add_argument("hosts", nargs="*", metavar="HOST", help="machines to start")
+    sub.add_argument("--release", choices=RELEASES, help=f"Debian release of machines not made yet ({DEFAULT_RELEASE})")
+    sub.add_argument(
+        "--release-of",
+        type=release_assignment,
+        action="append",
+        default=[],
+        metavar="HOST=RELEASE",
+        help="Debian release of one machine not made yet; may be given several times",
+    )
+    sub.add_argument(
+        "--disk",
+        type=assignment,
+        action="append",
+        default=[],
+        metavar="HOST=SIZE",
+        help=f"size of the data disk of one machine not made yet ({DEFAULT_DISK}, sparse); may be given several times",
+    )
+    sub = command("down", "Power machines off, all by default, and keep their disks.")
+    sub.add_argument("hosts", nargs="*", metavar="HOST", help="machines to power off")
+    command("destroy", "Power everything off and remove the machines and their disks.")
+    command("status", "Show the machines and how they are.")
+    sub = command("exec", "Run a command as root inside a machine, without the network; its exit code is passed on.", host=True)
+    sub.add_argument("words", nargs=argparse.REMAINDER, metavar="CMD", help="the command and its arguments")
+    sub = command("ssh", "Log in to a machine over the lab's network, or run a command there.", host=True)
+    sub.add_argument("words", nargs=argparse.REMAINDER, metavar="CMD", help="the command and its arguments")
+    sub = command("ctl", "Run a command on this box with the control node's view of the network.")
+    sub.add_argument("words", nargs=argparse.REMAINDER, metavar="CMD", help="the command and its arguments")
+    command("crash", "Kill every process of a machine at once; what it wrote reaches its disks.", host=True)
+    command("powercut", "Pull a machine's plug: what it had not synced to its disks is lost.", host=True)
+    command("freeze", "Stop a machine where it is, as if it hung.", host=True)
+    command("thaw", "Let a frozen machine go on.", host=True)
+    command("cut", "Unplug a machine's network cable.", host=True)
+    command("heal", "Plug a machine's network cable in again.", host=True)
+    sub = command("shape", "Limit a machine's network both ways.", host=True)
+    sub.add_argument("rate", help="a rate such as 200mbit, or off")
+    guestcli.add_commands(command("guest", "Make and handle virtual machines on the machines."))
+    # The supervisor of one machine, started by `up` in a mount namespace of its own.
+    commands.add_parser("_machine").add_argument("host", choices=MACHINES)
+    return parser
+
+
+def chosen(hosts: Sequence[str]) -> list[str]:
+    """Return the machines named, or all."""
+    unknown = [name for name in hosts if name not in MACHINES]
+    if unknown:
+        raise LabError(f"there is no machine {unknown[0]}; the lab has {', '.join(MACHINES)}")
+    return list(hosts) or list(MACHINES)
+
+
+def become(words: Sequence[str]) -> int:
+    """Continue as another program, so that its exit code, input and output are this command's own."""
+    sys.stdout.flush()
+    os.execvp(words[0], list(words))
+
+
+def dispatch(lab: Lab, options: argparse.Namespace) -> int:
+    """Do what was asked, and return the exit code."""
+    name: str = getattr(options, "host", "")
+    match options.command:
+        case "prepare":
+            lifecycle.prepare(lab, options.release or [DEFAULT_RELEASE])
+        case "up":
+            hosts = chosen(options.hosts)
+            releases = dict.fromkeys(hosts, options.release) if options.release else {}
+            lifecycle.up(lab, hosts, {**releases, **dict(options.release_of)}, dict(options.disk))
+        case "down":
+            lifecycle.down(lab, chosen(options.hosts))
+        case "destroy":
+            lifecycle.destroy(lab)
+        case "status":
+            print("\n".join(lifecycle.status_lines(lab)))
+        case "exec":
+            words = [*machine.in_machine(lab, name), *(options.words or ["bash", "--login"])]
+            # What is started from here must freeze and die with the machine.
+            cgroups.enter(lab, name)
+            return become(words)
+        case "ssh":
+            return become(["ssh", "-F", str(lab.ssh_config), name, *options.words])
+        case "ctl":
+            return become([*network.in_control_network(lab), *(options.words or ["bash"])])
+        case "crash":
+            lifecycle.crash(lab, name)
+        case "powercut":
+            lifecycle.powercut(lab, name)
+        case "freeze" | "thaw":
+            if not machine.running(lab, name):
+                raise LabError(f"machine {name} is down")
+            cgroups.freeze(lab, name, on=options.command == "freeze")
+        case "cut":
+            network.cut(lab, name)
+        case "heal":
+            network.heal(lab, name)
+        case "shape":
+            network.shape(lab, name, options.rate)
+        case "guest":
+            return guestcli.dispatch(lab, options)
+        case "_machine":
+            return machine.supervise(lab, name, boot_files(lab))
+    return 0
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the lab's command line."""
+    options = build_parser().parse_args(arguments)
+    if os.geteuid() != 0:
+        print("lab: the lab makes namespaces, mounts and virtual machines, so it must be run as root", file=sys.stderr)
+        return 2
+    try:
+        return dispatch(Lab.from_environment(), options)
+    except LabError as error:
+        print(f"lab: {error}", file=sys.stderr)
+        return 1
