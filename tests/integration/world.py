@@ -1,0 +1,191 @@
+# Copyright (c) 2026, edgecloud.resilient_vm contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Three real machines as tests see them: run a playbook, look at the disks, break something."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+__all__ = ["ROOT", "Played", "World"]
+
+ROOT = Path(__file__).resolve().parents[2]
+STORE = "/var/lib/resilient-vm/acme"
+_CHECKER = Path(__file__).with_name("check_image.py")
+_STATS = re.compile(r"^(\S+)\s*: ok=\d+\s+changed=(\d+)\s+unreachable=(\d+)\s+failed=(\d+)", re.M)
+
+
+@dataclass(frozen=True)
+class Played:
+    """How a playbook ended."""
+
+    code: int
+    output: str
+
+    @property
+    def changed(self) -> int:
+        return sum(int(match.group(2)) for match in _STATS.finditer(self.output))
+
+
+class World:
+    """One lab, three machines, and the playbooks of this checkout."""
+
+    def __init__(self, state: Path) -> None:
+        self.state = state
+        self.environment = {
+            **os.environ,
+            "RVM_LAB_STATE": str(state),
+            "ANSIBLE_NOCOLOR": "1",
+            "ANSIBLE_FORCE_COLOR": "0",
+        }
+
+    # the lab
+
+    def lab(self, *words: str, timeout: float = 600, check: bool = True, stdin: str | None = None) -> str:
+        done = subprocess.run(
+            [ROOT / "tests/lab/lab", *words],
+            env=self.environment,
+            input=stdin,
+            stdin=subprocess.DEVNULL if stdin is None else None,
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            check=False,
+        )
+        if check and done.returncode != 0:
+            raise AssertionError(f"lab {' '.join(words)} failed ({done.returncode}):\n{done.stdout}{done.stderr}")
+        return done.stdout
+
+    def on(self, host: str, command: str, check: bool = True, timeout: float = 300) -> str:
+        """Run a shell command as root on a machine, not over its network; returns what it printed."""
+        return self.lab("exec", host, "sh", "-c", command, check=check, timeout=timeout).strip()
+
+    def in_guest(self, vm: str, command: str) -> str:
+        return self.lab("guest", "exec", vm, "sh", "-c", command).strip()
+
+    # playbooks
+
+    def start_play(
+        self, name: str, *options: str, inventory: Sequence[Path] = (), **variables: Any
+    ) -> subprocess.Popen[str]:
+        words = [str(Path(sys.executable).with_name("ansible-playbook")), "-i", "tests/lab/inventory/"]
+        for source in inventory:
+            words += ["-i", str(source)]
+        words += [f"playbooks/{name}.yml", *options]
+        if variables:
+            words += ["-e", json.dumps({f"resilient_vm_{key}": value for key, value in variables.items()})]
+        return subprocess.Popen(
+            words,
+            cwd=ROOT,
+            env=self.environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+
+    def play(
+        self,
+        name: str,
+        *options: str,
+        expect: int | None = 0,
+        inventory: Sequence[Path] = (),
+        timeout: float = 600,
+        **variables: Any,
+    ) -> Played:
+        """Run a playbook as a user would. ``expect``: 0 success, 1 any failure, None either."""
+        process = self.start_play(name, *options, inventory=inventory, **variables)
+        output, _nothing = process.communicate(timeout=timeout)
+        played = Played(process.returncode, output)
+        if expect is not None and (played.code == 0) != (expect == 0):
+            raise AssertionError(f"{name} ended with {played.code}, expected {expect}:\n{output}")
+        return played
+
+    def play_module(self, host: str, module: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
+        """Call one of our modules on a machine, as the playbooks do; its result."""
+        words = [str(Path(sys.executable).with_name("ansible")), host, "-i", "tests/lab/inventory/"]
+        words += ["-m", f"edgecloud.resilient_vm.{module}", "-a", json.dumps(dict(arguments))]
+        done = subprocess.run(
+            words,
+            cwd=ROOT,
+            env={**self.environment, "ANSIBLE_CALLBACK_RESULT_FORMAT": "json"},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=600,
+            check=False,
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        result: dict[str, Any] = json.loads(done.stdout[done.stdout.index("{") :])
+        return result
+
+    # what is on the disks
+
+    def images(self, vm: str) -> list[str]:
+        return self._ids("c", f"{STORE}/{vm}/images")
+
+    def generations(self, vm: str) -> list[str]:
+        return self._ids("b", f"{STORE}/{vm}/generations")
+
+    def _ids(self, host: str, folder: str) -> list[str]:
+        return self.on(host, f"ls {folder} 2>/dev/null || true").split()
+
+    def current(self, vm: str) -> str:
+        return self.on("b", f"basename $(readlink {STORE}/{vm}/current)")
+
+    def manifest(self, vm: str, image_id: str, host: str = "c") -> dict[str, Any]:
+        folder = "images" if host == "c" else "generations"
+        document: dict[str, Any] = json.loads(self.on(host, f"cat {STORE}/{vm}/{folder}/{image_id}/manifest.json"))
+        return document
+
+    def check_image(self, vm: str, image_id: str, host: str = "c") -> dict[str, str]:
+        """Root digest of each disk, computed from the raw files by a program that shares no code with the product.
+
+        Fails when a raw file, its digest file and the manifest do not agree.
+        """
+        folder = "images" if host == "c" else "generations"
+        path = f"{STORE}/{vm}/{folder}/{image_id}"
+        printed = self.lab("exec", host, "python3", "-", path, stdin=_CHECKER.read_text())
+        roots: dict[str, str] = json.loads(printed)
+        return roots
+
+    def nothing_open(self, vm: str) -> None:
+        """No snapshot, job, scratch file, unit or working directory of a VM is left anywhere."""
+        assert self.on("a", f"ls /run/resilient-vm/acme/{vm} 2>/dev/null || true") == ""
+        assert self.on("a", f"ls {STORE}/{vm}/scratch") == ""
+        assert "Backup" not in self.on("a", f"virsh domjobinfo {vm} 2>&1 || true")
+        for host in ("a", "b", "c"):
+            left = self.on(host, f"systemctl list-units --all --plain --no-legend 'resilient-vm-*acme.{vm}*' || true")
+            assert left == "", f"{host}: {left}"
+        for host in ("b", "c"):
+            assert self.on(host, f"ls {STORE}/{vm}/incoming") == ""
+
+    @staticmethod
+    def wait_until(true: Callable[[], bool], seconds: float, what: str) -> None:
+        """Wait for something that is bound to happen; says what did not."""
+        deadline = time.monotonic() + seconds
+        while not true():
+            if time.monotonic() > deadline:
+                raise AssertionError(f"after {seconds:g} s still not: {what}")
+            time.sleep(0.2)
+
+    @staticmethod
+    def inventory_file(
+        path: Path,
+        vms: Mapping[str, Mapping[str, Any]] | None = None,
+        machines: Mapping[str, Mapping[str, Any]] | None = None,
+    ) -> Path:
+        """An inventory source with more protected VMs, or more variables of machines (JSON is YAML)."""
+        groups = {"protected_vms": {"hosts": {name: dict(values) for name, values in (vms or {}).items()}}}
+        hosts = {name: dict(values) for name, values in (machines or {}).items()}
+        path.write_text(json.dumps({"all": {"children": groups, "hosts": hosts}}))
+        return path
