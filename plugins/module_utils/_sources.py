@@ -64,7 +64,9 @@ class SnapshotDisk:
         )
 
     def close(self) -> None:
-        self._handle.close()
+        if self._handle.aio_is_ready():
+            self._handle.shutdown()
+        del self._handle
 
     @property
     def has_bitmap(self) -> bool:
