@@ -118,7 +118,7 @@ def _convert(kind: str, raw: Any) -> Any:
             return None
         return None if kind == "path" and not raw.startswith("/") else str(raw)
     if kind == "list":
-        items = [item for item in re.split(r"[,\s]+", raw) if item] if isinstance(raw, str) else raw
+        items = [item.strip() for item in raw.split(",")] if isinstance(raw, str) else raw
         if not isinstance(items, (list, tuple)) or not all(isinstance(item, str) for item in items):
             return None
         return [str(item) for item in items]
@@ -245,9 +245,9 @@ TABLE: tuple[Setting, ...] = (
     Setting(
         "exclude_disks",
         "list",
-        "Targets (like C(vdc)) of disks that are left out of every image; every status shows them.",
+        "Targets (like C(vdc)) of disks, and names of other devices, left out of every image; every status shows them.",
         default=[],
-        pattern=r"[A-Za-z0-9]+",
+        pattern=r"\S.*",
         hint="a list of disk targets like [vdc]",
     ),
     Setting(
@@ -289,6 +289,14 @@ TABLE: tuple[Setting, ...] = (
         default=False,
         scope="machine",
     ),
+    Setting(
+        "probe_domain_type",
+        "str",
+        "Type of the domain with which site proves that backups work here; C(kvm) where it can be had, else C(qemu).",
+        scope="machine",
+        pattern=r"[a-z]+",
+        hint="kvm or qemu",
+    ),
     # How the standby's definition differs
     Setting(
         "networks",
@@ -313,6 +321,7 @@ TABLE: tuple[Setting, ...] = (
         scope="both",
     ),
     Setting("force", "bool", "Whether an image is taken even though there is one of today.", default=False),
+    Setting("erase_images", "bool", "Whether unprotect erases the VM's images and generations too.", default=False),
     Setting("status_json", "bool", "Whether the status playbook prints JSON in place of its table.", default=False),
 )
 

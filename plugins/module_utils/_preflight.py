@@ -1,0 +1,400 @@
+# Copyright (c) 2026, edgecloud.resilient_vm contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What tonight's run does for one VM, or why it does nothing: from the plan and what the machines said. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any
+
+from . import _clock
+from ._errors import ResilientVmError
+
+__all__ = ["Decision", "Facts", "active_host", "examine", "image_due", "standby_host"]
+
+_SITE = "run the site playbook"
+# Phases in which images are taken; in the second there is no standby to bring up to date.
+_CYCLE_PHASES = ("protected", "failed_over")
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What the machines said of this VM, each by inventory name: the answers of ``_questions.told_of``."""
+
+    hosts: Mapping[str, Mapping[str, Any]]
+    images: Mapping[str, Mapping[str, Any]]
+    standbys: Mapping[str, Mapping[str, Any]]
+    # The control node's: its clock, and the mover that the site playbook would install now.
+    now: datetime
+    version: str = ""
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What is to be done. ``later`` are sentences that turn the run red at its end without stopping it."""
+
+    take_image: bool
+    why: str
+    active: str
+    standby: str
+    epoch: int
+    uuid: str | None
+    # Of the newest image whatever its state, and of the newest whole one.
+    newest_id: str | None
+    newest_complete_id: str | None
+    base: dict[str, Any] | None
+    adopt_id: str | None
+    keep_checkpoint: str
+    close_leftovers: bool
+    refresh_standby: bool
+    standby_generation: str | None
+    prune: bool
+    # Where the image goes, with the room there, for the snapshot's estimate.
+    destinations: list[dict[str, Any]] = field(default_factory=list)
+    later: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+
+def active_host(plan: Mapping[str, Any], hosts: Mapping[str, Mapping[str, Any]]) -> str:
+    """The host that may run the VM, by the state document of the highest epoch, else by the inventory."""
+    known = [state for state in (fact.get("state") for fact in hosts.values()) if state]
+    if not known:
+        return str(plan["production"])
+    return str(max(known, key=lambda state: state["epoch"])["active"])
+
+
+def standby_host(plan: Mapping[str, Any], hosts: Mapping[str, Mapping[str, Any]]) -> str:
+    """The other one of the two hosts."""
+    return str(plan["standby"] if active_host(plan, hosts) == plan["production"] else plan["production"])
+
+
+def image_due(newest: str | None, now: datetime, plan: Mapping[str, Any]) -> tuple[bool, str]:
+    """Whether an image is to be taken, and why (not): architecture's rule of one image a calendar day.
+
+    The second condition keeps a run that slipped past midnight from costing the next evening's image.
+    """
+    if plan["force"]:
+        return True, "resilient_vm_force is set"
+    if newest is None:
+        return True, "there is no image yet"
+    taken = _clock.instant(newest)
+    zone = _clock.zone(plan["timezone"])
+    if _clock.calendar_day(taken, zone) != _clock.calendar_day(now, zone):
+        return True, f"the newest image is of {_clock.calendar_day(taken, zone)}"
+    if now - taken >= timedelta(hours=plan["min_interval_hours"]):
+        return True, f"the newest image is older than {plan['min_interval_hours']} hours"
+    return False, f"image {newest} is of today"
+
+
+def examine(plan: Mapping[str, Any], facts: Facts) -> Decision:
+    """The decision for one VM.
+
+    Raises ResilientVmError, one sentence a line (``problems`` has the list), when nothing may be done.
+    """
+    examination = _Examination(plan, facts)
+    decision = examination.decide()
+    if examination.problems:
+        raise ResilientVmError("\n".join(examination.problems), problems=examination.problems)
+    return decision
+
+
+class _Examination:
+    """One VM's facts under the questions of a preflight. Every check appends to ``problems`` or ``later``."""
+
+    def __init__(self, plan: Mapping[str, Any], facts: Facts) -> None:
+        self.plan = plan
+        self.facts = facts
+        self.vm = plan["vm"]
+        self.storage_host = plan["backup_storage"]
+        self.active = active_host(plan, facts.hosts)
+        self.standby = standby_host(plan, facts.hosts)
+        self.stored = facts.images.get(self.storage_host) or {}
+        self.held = facts.standbys.get(self.standby) or {}
+        self.problems: list[str] = []
+        self.later: list[str] = []
+        self.notes: list[str] = []
+        # Without the backup storage nothing at all can be done; without one of the others, a part.
+        self.usable = {name: self._usable(name) for name in (self.active, self.standby, self.storage_host)}
+
+    def decide(self) -> Decision:
+        if self.usable[self.storage_host]:
+            self._check_storage()
+            self._check_states()
+            self._check_clocks()
+        if self.usable[self.active]:
+            self._check_active_host()
+        if self.usable[self.standby]:
+            self._check_standby_host()
+        newest = self.stored.get("newest")
+        newest_id = max((image["id"] for image in self.stored.get("images") or []), default=None)
+        adopt_id = self._open_snapshot_to_adopt(newest_id)
+        due, why = image_due(newest["id"] if newest else None, self.facts.now, self.plan)
+        if adopt_id:
+            due, why = True, f"snapshot {adopt_id} of an earlier run is still open"
+        elif due:
+            self._check_order(newest_id)
+        take = due and self.usable[self.active]
+        current = (self.held.get("current") or {}).get("id") or self._last_sent()
+        state = self._state(self.storage_host) or {}
+        return Decision(
+            take_image=take,
+            why=why,
+            active=self.active,
+            standby=self.standby,
+            epoch=state.get("epoch") or 1,
+            uuid=state.get("uuid"),
+            newest_id=newest_id,
+            newest_complete_id=newest["id"] if newest else None,
+            base=_base(newest, newest_id, state.get("epoch")),
+            adopt_id=adopt_id,
+            keep_checkpoint=(newest or {}).get("checkpoint") or "",
+            close_leftovers=self.usable[self.active] and not take and self._leftovers(newest),
+            refresh_standby=self.usable[self.standby]
+            and state.get("phase") == "protected"
+            and (take or self._standby_behind(newest)),
+            standby_generation=current,
+            # After an image, and for what a killed run left; never when this night's image can't be had.
+            prune=take or (newest is not None and not due),
+            destinations=[
+                {
+                    "name": name,
+                    "free_bytes": self.facts.hosts[name]["root"]["free_bytes"],
+                    "reserve_bytes": self.plan["machine_settings"][name]["reserve_bytes"],
+                }
+                for name in (self.storage_host, self.standby)
+                if take and self.usable[name]
+            ],
+            later=self.later,
+            notes=self.notes,
+        )
+
+    # what every machine must have
+
+    def _usable(self, name: str) -> bool:
+        """Whether a machine answered and is laid out; if not, the reason is among the problems (or ``later``)."""
+        fact = self.facts.hosts.get(name) or {}
+        told = self.problems if name == self.storage_host else self.later
+        before = len(told)
+        answers = [fact]
+        if name == self.storage_host:
+            answers.append(self.stored)
+        if name == self.standby:
+            answers.append(self.held)
+        for answer in answers:
+            if not answer.get("answered"):
+                reason = answer.get("msg") or f"machine {name} was not asked about {self.vm}; run the whole playbook"
+                if reason not in told:
+                    told.append(reason)
+        if len(told) > before:
+            return False
+        self._check_machine(name, fact)
+        return True
+
+    def _check_machine(self, name: str, fact: Mapping[str, Any]) -> None:
+        root = fact["root"]
+        if not root["exists"]:
+            self.problems.append(f"{root['path']} is not there on {name}; {_SITE}")
+        elif not root["reflink"] and not self.plan["machine_settings"][name]["allow_full_copies"]:
+            self.problems.append(
+                f"{root['path']} on {name} is on {root['filesystem']}, where files can't share blocks; put it on XFS "
+                f"(made with reflink=1) or Btrfs, or set resilient_vm_allow_full_copies for {name}"
+            )
+        if self.plan["customer"] in (fact.get("account_missing") or []):
+            self.problems.append(f"account rvm-{self.plan['customer']} is not there on {name}; {_SITE}")
+        version = fact["version"]
+        if version is None:
+            self.problems.append(f"the mover is not installed on {name}; {_SITE}")
+        elif self.facts.version and version.split()[0] != self.facts.version:
+            self.problems.append(
+                f"the mover on {name} is {version} and this collection's is {self.facts.version}; {_SITE}"
+            )
+
+    def _state(self, name: str) -> Mapping[str, Any] | None:
+        return (self.facts.hosts.get(name) or {}).get("state")
+
+    def _check_states(self) -> None:
+        said = {name: fact.get("state") for name, fact in sorted(self.facts.hosts.items()) if fact.get("answered")}
+        for name, state in said.items():
+            if not state:
+                self.problems.append(f"{self.vm} has no state document on {name}; {_SITE}")
+        known = {name: (state["epoch"], state["active"]) for name, state in said.items() if state}
+        if len(set(known.values())) > 1:
+            told = ", ".join(f"{name}: epoch {epoch} on {active}" for name, (epoch, active) in sorted(known.items()))
+            self.problems.append(
+                f"the state documents of {self.vm} disagree ({told}); find out where it runs before anything is copied"
+            )
+        if self.active not in (self.plan["production"], self.plan["standby"]):
+            self.problems.append(
+                f"the active host of {self.vm} is {self.active}, which the inventory doesn't name for it; "
+                "correct resilient_vm_production_host or resilient_vm_standby_host"
+            )
+        phase = (said.get(self.storage_host) or {}).get("phase")
+        if phase and phase not in _CYCLE_PHASES:
+            self.problems.append(f"{self.vm} is in phase {phase}; no image is taken until that is brought to its end")
+
+    def _check_clocks(self) -> None:
+        limit = self.plan["max_clock_skew_seconds"]
+        ahead = {"the control node": 0.0}
+        for name in (self.active, self.storage_host):
+            if self.usable[name]:
+                ahead[name] = _seconds_ahead(self.facts.hosts[name], self.plan["nows"].get("localhost"))
+        if max(ahead.values()) - min(ahead.values()) <= limit:
+            return
+        told = ", ".join(f"{name} {_duration(seconds)}" for name, seconds in ahead.items() if name in self.usable)
+        self.problems.append(
+            f"clocks disagree by more than {limit} seconds (against the control node: {told}), so no image is taken "
+            "and nothing erased; set the clocks (NTP), or raise resilient_vm_max_clock_skew_seconds"
+        )
+
+    def _check_order(self, newest_id: str | None) -> None:
+        """An image taken now must be the newest one. Small differences of clocks are left to the snapshot itself."""
+        if newest_id is None:
+            return
+        ahead = _clock.instant(newest_id) - self.facts.now
+        if ahead > timedelta(seconds=self.plan["max_clock_skew_seconds"]):
+            self.problems.append(
+                f"image {newest_id} of {self.vm} on {self.storage_host} is from the future (it is "
+                f"{_clock.iso(self.facts.now)}); set the clocks, or erase it if it was taken under a wrong one"
+            )
+
+    # the active host
+
+    def _check_active_host(self) -> None:
+        domain = self.facts.hosts[self.active].get("domain") or {}
+        name = self.plan["domain"]
+        if not domain.get("exists"):
+            self.problems.append(
+                f"{self.active} has no libvirt domain {name}, which {self.vm} is said to be; "
+                "correct resilient_vm_domain or resilient_vm_production_host"
+            )
+            return
+        wanted = (self._state(self.storage_host) or {}).get("uuid")
+        if wanted and domain["uuid"] != wanted:
+            self.problems.append(
+                f"domain {name} on {self.active} has the UUID {domain['uuid']}, "
+                f"but {self.vm} is protected as {wanted}; "
+                "correct resilient_vm_domain, or run the unprotect playbook for the old one first"
+            )
+        if domain.get("backup_job") == "foreign":
+            self.problems.append(
+                f"a backup job that isn't ours is running on domain {name} on {self.active}; "
+                "it is left alone: wait for it to end or end it (virsh domjobabort)"
+            )
+        refused = [disk for disk in domain.get("refused") or [] if disk["target"] not in self.plan["exclude_disks"]]
+        for disk in refused:
+            self.problems.append(
+                f"disk {disk['target']} of {self.vm} can't be imaged ({disk['reason']}); "
+                f"take it out of the VM or name it in resilient_vm_exclude_disks"
+            )
+        if domain.get("foreign_checkpoints"):
+            self.notes.append(
+                f"checkpoints that aren't ours are left alone: {', '.join(domain['foreign_checkpoints'])}"
+            )
+        if self.plan["exclude_disks"]:
+            self.notes.append(f"excluded disks: {', '.join(self.plan['exclude_disks'])}")
+
+    def _open_snapshot_to_adopt(self, newest_id: str | None) -> str | None:
+        found = self._open_snapshot()
+        if not found or not found.get("valid") or (newest_id is not None and found["id"] <= newest_id):
+            return None
+        return str(found["id"])
+
+    def _open_snapshot(self) -> Mapping[str, Any] | None:
+        return ((self.facts.hosts.get(self.active) or {}).get("domain") or {}).get("open_snapshot")
+
+    def _leftovers(self, newest: Mapping[str, Any] | None) -> bool:
+        """Whether the active host has something of an earlier run to clear away."""
+        domain = (self.facts.hosts.get(self.active) or {}).get("domain") or {}
+        if domain.get("open_snapshot") or domain.get("backup_job") == "ours":
+            return True
+        wanted = (newest or {}).get("checkpoint")
+        return any(name != wanted for name in domain.get("own_checkpoints") or []) and domain.get("state") == "running"
+
+    # the backup storage
+
+    def _check_storage(self) -> None:
+        if not self.stored.get("laid_out"):
+            self.problems.append(f"{self.vm} is not laid out on {self.storage_host}; {_SITE}")
+        for image in self.stored.get("images") or []:
+            if image["problem"]:
+                self.problems.append(f"on {self.storage_host}: {image['problem']}")
+            elif image["damaged"]:
+                disks = ", ".join(sorted({mark["disk"] for mark in image["damaged"]}))
+                self.notes.append(f"image {image['id']} is damaged (disk {disks}) and not used any more")
+
+    def _last_sent(self) -> str | None:
+        """What the backup storage last brought to the standby, for a night on which that can't be asked."""
+        last = (self.stored.get("last_transfers") or {}).get("refresh") or {}
+        return last.get("image_id") if last.get("published") else None
+
+    # the standby host
+
+    def _check_standby_host(self) -> None:
+        domain = self.facts.hosts[self.standby].get("domain") or {}
+        uuid = (self._state(self.storage_host) or {}).get("uuid") or (
+            (self.facts.hosts[self.active].get("domain") or {}).get("uuid") if self.usable[self.active] else None
+        )
+        name = self.plan["domain"]
+        if domain.get("exists"):
+            if uuid and domain["uuid"] != uuid:
+                self.problems.append(
+                    f"domain {name} on {self.standby} has the UUID {domain['uuid']}, "
+                    f"another machine than {self.vm} ({uuid}); rename that one, or set resilient_vm_domain"
+                )
+            elif domain["state"] not in ("shut off", "crashed"):
+                self.problems.append(
+                    f"{self.vm} is {domain['state']} on {self.standby}, its standby host; shut it down there, "
+                    "or find out which of the two is the right one"
+                )
+        for sentence in self.held.get("problems") or []:
+            self.problems.append(f"on {self.standby}: {sentence}")
+
+    def _standby_behind(self, newest: Mapping[str, Any] | None) -> bool:
+        """Whether the standby lacks the newest image. One it has and the backup storage lost is not taken from it."""
+        if newest is None:
+            return False
+        current = self.held.get("current")
+        if current is None or not self.held.get("defined"):
+            return True
+        return (current["epoch"], current["id"]) < (newest["epoch"], newest["id"])
+
+
+def _base(newest: Mapping[str, Any] | None, newest_id: str | None, epoch: int | None) -> dict[str, Any] | None:
+    """What a bitmap may count from: the newest image, only while it is whole and of the epoch in force."""
+    if newest is None or newest["id"] != newest_id or newest["epoch"] != epoch:
+        return None
+    return {
+        "image_id": newest["id"],
+        "checkpoint": newest.get("checkpoint"),
+        "disks": {
+            disk["target"]: {"size_bytes": disk["size_bytes"], "checkpoint": disk.get("checkpoint")}
+            for disk in newest["disks"]
+        },
+    }
+
+
+def _seconds_ahead(fact: Mapping[str, Any], override: str | None) -> float:
+    """How far a machine's clock is ahead of the control node's, as that was while the machine answered."""
+    clock = _clock.parse(fact["clock"])
+    begin, end = (_clock.parse(override or edge) for edge in fact["between"])
+    if clock < begin:
+        return (clock - begin).total_seconds()
+    return max((clock - end).total_seconds(), 0.0)
+
+
+def _duration(seconds: float) -> str:
+    if not seconds:
+        return "agrees"
+    size = abs(seconds)
+    text = next(
+        (
+            f"{size / unit:.0f} {word}"
+            for unit, word in ((86400, "days"), (3600, "hours"), (60, "minutes"))
+            if size >= 2 * unit
+        ),
+        f"{size:.0f} seconds",
+    )
+    return f"{text} {'ahead' if seconds > 0 else 'behind'}"

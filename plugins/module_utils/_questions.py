@@ -1,0 +1,85 @@
+# Copyright (c) 2026, edgecloud.resilient_vm contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""One question a machine about all its VMs, and of the answers what concerns one VM. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from ._preflight import standby_host
+
+__all__ = ["plans_of", "questions", "told_of"]
+
+# What an answer holds by "customer/vm", and the name one VM's entry gets.
+_BY_VM = {"domains": "domain", "states": "state"}
+_WHOLE = ("images", "standbys")
+
+
+def plans_of(
+    hostvars: Mapping[str, Mapping[str, Any]], vms: Iterable[str], register: str, machine: str | None = None
+) -> list[dict[str, Any]]:
+    """The plans that vm_plan registered under a name for these VMs; only those of a machine when one is given.
+
+    A VM whose plan failed has none.
+    """
+    plans = [(hostvars[vm].get(register) or {}).get("plan") for vm in vms]
+    return [plan for plan in plans if plan and (machine is None or machine in plan["machines"])]
+
+
+def questions(
+    plans: Iterable[Mapping[str, Any]], part: str, answers: Mapping[str, Any] | None = None
+) -> list[dict[str, Any]]:
+    """For each machine that plays a part (``all``, ``standby``, ``backup_storage``) the arguments of one question.
+
+    ``answers`` of host_info tell which of two hosts is a VM's standby now; without them the inventory does.
+    """
+    asked: dict[str, dict[str, Any]] = {}
+    for plan in plans:
+        for machine in _machines(plan, part, answers):
+            question = asked.setdefault(
+                machine,
+                {"machine": machine, "root": plan["roots"][machine], "now": plan["nows"][machine], "vms": []},
+            )
+            question["vms"].append({name: plan[name] for name in ("customer", "vm", "domain")})
+    return [asked[machine] for machine in sorted(asked)]
+
+
+def _machines(plan: Mapping[str, Any], part: str, answers: Mapping[str, Any] | None) -> list[str]:
+    if part == "all":
+        return list(plan["machines"])
+    if part == "standby" and answers is not None:
+        return [standby_host(plan, told_of(answers, plan))]
+    return [plan[part]]
+
+
+def told_of(answers: Mapping[str, Any], plan: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """What each machine answered about one VM, by machine.
+
+    ``answers`` is the registered result of a loop over ``questions``. ``answered`` in each says whether the machine
+    did; if not, ``msg`` says why.
+    """
+    told = {}
+    key = f"{plan['customer']}/{plan['vm']}"
+    for answer in answers.get("results") or []:
+        machine = answer["item"]["machine"]
+        if machine not in plan["machines"]:
+            continue
+        names = [name for name in (*_BY_VM, *_WHOLE) if name in answer]
+        entry: dict[str, Any] = {"answered": bool(names)}
+        if not names:
+            entry["msg"] = answer.get("msg") or f"machine {machine} gave no answer"
+        for name in ("clock", "version", "account_missing", "root", "libvirt"):
+            if name in answer:
+                entry[name] = answer[name]
+        if "asked" in answer:
+            entry["between"] = [answer["asked"], answer["answered"]]
+        for name in names:
+            about = answer[name].get(key)
+            if name in _BY_VM:
+                entry[_BY_VM[name]] = about
+            else:
+                entry.update(about or {})
+        told[machine] = entry
+    return told

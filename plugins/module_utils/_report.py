@@ -1,0 +1,348 @@
+# Copyright (c) 2026, edgecloud.resilient_vm contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What a person reads at the end of a run: what came of each VM, and how each one is protected now.
+
+Everything is told from what the tasks of role ``cycle`` registered for a VM, under the names they have there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import timedelta
+from typing import Any
+
+from . import _clock
+from ._preflight import active_host, standby_host
+from ._questions import told_of
+from ._retention import Image, Policy, next_erase
+
+__all__ = ["failures", "human_size", "recap", "status", "status_table"]
+
+_DISK_MEMBERS = ("target", "size_bytes", "found_by", "reason", "bytes_sent", "proven")
+HostVars = Mapping[str, Mapping[str, Any]]
+
+
+def human_size(count: float) -> str:
+    """A number of bytes as a person reads it."""
+    for unit in ("bytes", "KiB", "MiB", "GiB"):
+        if count < 1024:
+            return f"{count:.0f} {unit}" if unit == "bytes" else f"{count:.1f} {unit}"
+        count /= 1024
+    return f"{count:.1f} TiB"
+
+
+def human_age(age: timedelta) -> str:
+    """A length of time in its two largest units."""
+    seconds = max(int(age.total_seconds()), 0)
+    days, hours, minutes = seconds // 86400, seconds // 3600 % 24, seconds // 60 % 60
+    if days:
+        return f"{days} d {hours} h"
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min"
+
+
+def _done(registered: Any) -> dict[str, Any]:
+    """What a task returned, or nothing when it was skipped, failed or never reached."""
+    if not registered or registered.get("skipped") or registered.get("failed"):
+        return {}
+    return dict(registered)
+
+
+# after a run of daily
+
+
+def failures(variables: Mapping[str, Any]) -> list[str]:
+    """Why a VM's run is red, one sentence each; nothing when it isn't."""
+    if variables.get("cycle_plan") is None:
+        return ["its run was cut off before it began; see above"]
+    decision = _decision(variables)
+    found = [*(variables.get("cycle_failures") or []), *(decision.get("later") or [])]
+    if not found and not decision:
+        found.append("its run was cut off; see above")
+    fetched = _done(variables.get("cycle_fetch"))
+    if fetched.get("bitmap_mismatches"):
+        found.append(
+            f"the dirty bitmap had missed {fetched['bitmap_mismatches']} changed blocks of image "
+            f"{fetched['image_id']}; the image is right, but find out who wrote behind QEMU's back"
+        )
+    for hop, keeper in (("cycle_fetch", "backup storage"), ("cycle_refresh", "standby host")):
+        damaged = _done(variables.get(hop)).get("damaged") or []
+        if damaged:
+            places = ", ".join(
+                sorted(
+                    {
+                        f"{mark['image']} disk {mark['disk']}" if "image" in mark else str(mark["disk"])
+                        for mark in damaged
+                    }
+                )
+            )
+            found.append(
+                f"{len(damaged)} blocks of what the {keeper} held were damaged ({places}) and have been fetched again "
+                "for the new image; check that machine's disks"
+            )
+    return [str(sentence) for text in found for sentence in str(text).splitlines()]
+
+
+def _decision(variables: Mapping[str, Any]) -> dict[str, Any]:
+    return dict((variables.get("cycle_preflight") or {}).get("decision") or {})
+
+
+def recap(hostvars: HostVars, vms: Iterable[str]) -> list[str]:
+    """Lines that say for each VM what was copied, what was erased and how fresh the standby is, or why it failed."""
+    lines: list[str] = []
+    failed = []
+    names = list(vms)
+    for vm in names:
+        variables = hostvars[vm]
+        wrong = failures(variables)
+        lines.append(f"{vm}: {'FAILED' if wrong else 'ok'}")
+        lines += [f"    FAILED: {sentence}" for sentence in wrong]
+        lines += [f"    {line}" for line in _story(variables)]
+        if wrong:
+            failed.append(vm)
+    lines.append(
+        f"{len(failed)} of {len(names)} VMs failed: {', '.join(failed)}"
+        if failed
+        else f"{len(names)} of {len(names)} VMs ok"
+    )
+    return lines
+
+
+def _story(variables: Mapping[str, Any]) -> list[str]:
+    decision = _decision(variables)
+    if not decision:
+        return []
+    plan = variables["cycle_plan"]["plan"]
+    lines = [*_copied(variables, decision, plan), *_standby(variables, decision), *_erased(variables)]
+    if (_done(variables.get("cycle_close")).get("changed")) and not decision["take_image"]:
+        lines.append(f"cleared away on {decision['active']} what an earlier run had left")
+    return lines + list(decision["notes"])
+
+
+def _copied(variables: Mapping[str, Any], decision: Mapping[str, Any], plan: Mapping[str, Any]) -> list[str]:
+    storage = plan["backup_storage"]
+    fetched = _done(variables.get("cycle_fetch"))
+    if not decision["take_image"] or not fetched:
+        newest = decision["newest_complete_id"]
+        held = f"newest image on {storage}: {newest}" if newest else f"no image on {storage}"
+        return [f"no image taken: {decision['why']}" if not decision["take_image"] else "no image taken", held]
+    if not fetched["published"]:
+        return [f"would take an image and copy it to {storage}: {decision['why']}"]
+    if "disks" not in fetched:
+        return [f"image {fetched['image_id']} was on {storage} already"]
+    sent, changed = fetched["bytes_sent"], sum(disk["changed_bytes"] for disk in fetched["disks"])
+    resumed = sum(disk["resumed_bytes"] for disk in fetched["disks"])
+    lines = [
+        f"image {fetched['image_id']} ({fetched['consistency']}-consistent) copied to {storage} in "
+        f"{fetched['seconds']:.0f} s: {human_size(sent)} sent, {human_size(changed)} changed"
+        + (f", {human_size(resumed)} were there from an earlier try" if resumed else "")
+        + (", going on with a copy that was running" if fetched.get("attached") else "")
+    ]
+    return lines + [f"disk {disk['target']}: changes {_found(disk)}" for disk in fetched["disks"]]
+
+
+def _found(disk: Mapping[str, Any]) -> str:
+    how = {
+        "bitmap": "by dirty bitmap",
+        "digests": "by comparing digests",
+        "allocation": "not looked for, all data copied",
+    }.get(disk["found_by"], disk["found_by"])
+    return f"{how} ({disk['reason']})" if disk.get("reason") else how
+
+
+def _standby(variables: Mapping[str, Any], decision: Mapping[str, Any]) -> list[str]:
+    standby = decision["standby"]
+    refreshed, switched = _done(variables.get("cycle_refresh")), _done(variables.get("cycle_standby"))
+    if refreshed and switched:
+        sent = f", {human_size(refreshed['bytes_sent'])} sent" if "bytes_sent" in refreshed else ""
+        return [f"standby {standby} holds {refreshed['image_id']}, defined and ready to start{sent}"]
+    held = decision["standby_generation"]
+    if refreshed:
+        return [f"standby {standby} has received {refreshed['image_id']}, but its current generation is still {held}"]
+    return [f"standby {standby} holds {held}" if held else f"standby {standby} holds nothing yet"]
+
+
+def _erased(variables: Mapping[str, Any]) -> list[str]:
+    pruned = _done(variables.get("cycle_prune"))
+    if not pruned:
+        return []
+    kept = f"{len(pruned['kept'])} images kept"
+    if not pruned["erased"]:
+        return [f"nothing to erase, {kept}"]
+    return [f"erased {', '.join(entry['id'] for entry in pruned['erased'])}; {kept}"]
+
+
+# status
+
+
+def status(hostvars: HostVars, vms: Iterable[str]) -> list[dict[str, Any]]:
+    """How each VM is protected. Ages are data time: since the instant of the snapshot, not of any copying."""
+    return [_row(vm, hostvars[vm]) for vm in vms]
+
+
+def _row(vm: str, variables: Mapping[str, Any]) -> dict[str, Any]:
+    plan = (variables.get("cycle_plan") or {}).get("plan")
+    if not plan:
+        problems = [str(text) for text in variables.get("cycle_failures") or ["its plan could not be read"]]
+        return {"vm": vm, "alarm": f"{vm} is not looked after: {problems[0]}", "problems": problems}
+    hosts = told_of(variables.get("cycle_hosts") or {}, plan)
+    standby = standby_host(plan, hosts)
+    stored = told_of(variables.get("cycle_images") or {}, plan).get(plan["backup_storage"]) or {}
+    held = told_of(variables.get("cycle_standbys") or {}, plan).get(standby) or {}
+    now = _clock.now(plan["nows"].get("localhost"))
+    images = stored.get("images") or []
+    newest, current = stored.get("newest"), held.get("current")
+    age = now - _clock.instant(newest["id"]) if newest else None
+    disks = newest["disks"] if newest else []
+    return {
+        "vm": vm,
+        "customer": plan["customer"],
+        "active_host": active_host(plan, hosts),
+        "standby_host": standby,
+        "backup_storage": plan["backup_storage"],
+        "newest_image": newest["id"] if newest else None,
+        "newest_instant": newest["instant"] if newest else None,
+        "newest_age_seconds": None if age is None else int(age.total_seconds()),
+        "consistency": newest["consistency"] if newest else None,
+        "images": len(images),
+        "images_damaged": [image["id"] for image in images if image.get("damaged")],
+        "oldest_image": min((image["id"] for image in images), default=None),
+        "standby_generation": current["id"] if current else None,
+        "standby_age_seconds": int((now - _clock.instant(current["id"])).total_seconds()) if current else None,
+        "standby_defined": held.get("defined"),
+        "bytes_sent": sum(disk["bytes_sent"] for disk in disks) if newest else None,
+        "disks": [
+            {
+                **{name: disk.get(name) for name in _DISK_MEMBERS},
+                "proven_share": _proven_share(disk),
+            }
+            for disk in disks
+        ],
+        "excluded": newest["excluded"] if newest else plan["exclude_disks"],
+        "next_erase": _next_erase(images, plan),
+        "transfers": stored.get("transfers") or [],
+        "max_age_hours": plan["max_age_hours"],
+        "problems": _row_problems(plan, hosts, stored, held, standby),
+        "alarm": _alarm(vm, plan, stored, age),
+    }
+
+
+def _proven_share(disk: Mapping[str, Any]) -> float:
+    """Which part of a disk has been read again, and found right, since its running round began; 0 to 1."""
+    proven = disk.get("proven") or {}
+    blocks = -(-disk["size_bytes"] // disk.get("block_size", 65536))
+    return min(proven.get("next_block", 0) / blocks, 1.0) if blocks else 1.0
+
+
+def _next_erase(images: Sequence[Mapping[str, Any]], plan: Mapping[str, Any]) -> dict[str, str] | None:
+    policy = Policy(plan["retention_days"], plan["retention_minimum"], _clock.zone(plan["timezone"]))
+    seen = [
+        Image(image["id"], image.get("epoch", 0), image["complete"], tuple(image["pinned_by"]), image["reading"])
+        for image in images
+    ]
+    found = next_erase(seen, policy)
+    return {"image": found.image.id, "day": found.day.isoformat()} if found else None
+
+
+def _row_problems(
+    plan: Mapping[str, Any],
+    hosts: Mapping[str, Mapping[str, Any]],
+    stored: Mapping[str, Any],
+    held: Mapping[str, Any],
+    standby: str,
+) -> list[str]:
+    found = [str(fact["msg"]) for fact in hosts.values() if not fact["answered"]]
+    for name, answer in ((plan["backup_storage"], stored), (standby, held)):
+        if "msg" in answer and answer["msg"] not in found:
+            found.append(str(answer["msg"]))
+        found += [f"{name}: {sentence}" for sentence in answer.get("problems") or []]
+    return found
+
+
+def _alarm(vm: str, plan: Mapping[str, Any], stored: Mapping[str, Any], age: timedelta | None) -> str:
+    storage = plan["backup_storage"]
+    if not stored.get("answered"):
+        return f"the age of the newest image of {vm} is unknown: {stored.get('msg') or f'{storage} was not asked'}"
+    if age is None:
+        return f"{vm} has no image on {storage}; run the daily playbook"
+    if age > timedelta(hours=plan["max_age_hours"]):
+        return (
+            f"the newest image of {vm} is {human_age(age)} old, more than resilient_vm_max_age_hours "
+            f"({plan['max_age_hours']}); run the daily playbook"
+        )
+    return ""
+
+
+def status_table(hostvars: HostVars, vms: Iterable[str]) -> list[str]:
+    """The rows of status for people: a line a VM, and below it what deserves a look."""
+    rows = status(hostvars, vms)
+    head = (
+        "VM",
+        "newest image (data time)",
+        "age",
+        "images",
+        "oldest",
+        "standby",
+        "age",
+        "sent",
+        "found by",
+        "next erase",
+    )
+    cells = [head, *(_cells(row) for row in rows)]
+    widths = [max(len(line[column]) for line in cells) for column in range(len(head))]
+    lines = []
+    for line, row in zip(cells, [None, *rows]):
+        lines.append("  ".join(text.ljust(width) for text, width in zip(line, widths)).rstrip())
+        if row is not None:
+            lines += [f"    {remark}" for remark in _remarks(row)]
+    return lines
+
+
+def _cells(row: Mapping[str, Any]) -> tuple[str, ...]:
+    if "images" not in row:
+        return (row["vm"], *("-" for _column in range(9)))
+    ways = sorted({disk["found_by"] for disk in row["disks"]})
+    erase = row["next_erase"]
+    return (
+        row["vm"],
+        f"{row['newest_instant']} {row['consistency']}" if row["newest_image"] else "none",
+        _age_cell(row["newest_age_seconds"]),
+        str(row["images"]),
+        row["oldest_image"] or "-",
+        row["standby_generation"] or "none",
+        _age_cell(row["standby_age_seconds"]),
+        "-" if row["bytes_sent"] is None else human_size(row["bytes_sent"]),
+        ", ".join(ways) or "-",
+        f"{erase['image']} on {erase['day']}" if erase else "-",
+    )
+
+
+def _age_cell(seconds: int | None) -> str:
+    return "-" if seconds is None else human_age(timedelta(seconds=seconds))
+
+
+def _remarks(row: Mapping[str, Any]) -> list[str]:
+    remarks = [f"ALARM: {row['alarm']}"] if row["alarm"] else []
+    remarks += [text for text in row["problems"] if text not in row["alarm"]]
+    if "images" not in row:
+        return remarks
+    if row["excluded"]:
+        remarks.append(f"excluded: {', '.join(row['excluded'])}")
+    if row["standby_generation"] and not row["standby_defined"]:
+        remarks.append(f"not defined on {row['standby_host']}; the next daily run does it")
+    remarks += [f"disk {disk['target']}: {disk['reason']}" for disk in row["disks"] if disk["reason"]]
+    remarks += [_proof(disk) for disk in row["disks"]]
+    for transfer in row["transfers"]:
+        done = transfer.get("done_bytes")
+        progress = f", {human_size(done)} done" if done is not None else ""
+        remarks.append(f"running now: {transfer['hop']} of image {transfer['image_id']}{progress}")
+    return remarks
+
+
+def _proof(disk: Mapping[str, Any]) -> str:
+    proven = disk["proven"] or {}
+    whole = f"; the whole disk at {proven['full_round']}" if proven.get("full_round") else ""
+    if not proven.get("round_started"):
+        return f"disk {disk['target']}: nothing proven by re-reading yet{whole}"
+    share = f"{100 * disk['proven_share']:.0f} %"
+    return f"disk {disk['target']}: {share} proven by re-reading since {proven['round_started']}{whole}"
