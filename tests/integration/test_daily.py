@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 
 import pytest
@@ -136,8 +135,9 @@ def test_status_tells_age_and_where(first_day: World) -> None:
     printed = first_day.play("status").output
     for vm in VMS:
         assert newest(first_day, vm)[:8] in printed.replace("-", "")
-    document = json.loads(re.search(r"\{.*\}", first_day.play("status", status_json=True).output, re.S).group(0))  # type: ignore[union-attr]
-    assert document
+    shown = first_day.play("status", status_json=True).output
+    for vm in VMS:
+        assert newest(first_day, vm) in shown
 
 
 def test_status_fails_when_an_image_is_too_old(first_day: World) -> None:

@@ -110,6 +110,37 @@ class World:
             raise AssertionError(f"{name} ended with {played.code}, expected {expect}:\n{output}")
         return played
 
+    def lab_inventory(self) -> str:
+        """The lab's inventory as one JSON document in the YAML inventory's form, to be changed by a test."""
+        words = [str(Path(sys.executable).with_name("ansible-inventory")), "-i", "tests/lab/inventory/", "--list"]
+        done = subprocess.run(words, cwd=ROOT, env=self.environment, capture_output=True, text=True, check=True)
+        listed = json.loads(done.stdout)
+        hostvars = listed["_meta"]["hostvars"]
+        groups = ("production", "standby", "backup_storage", "protected_vms")
+        children = {group: {"hosts": {name: hostvars[name] for name in listed[group]["hosts"]}} for group in groups}
+        for group in children.values():
+            for values in group["hosts"].values():
+                values.pop("resilient_vm_customer", None)
+        return json.dumps({"all": {"children": children, "vars": {"resilient_vm_customer": "acme"}}})
+
+    def play_with(self, inventory: Path, name: str, *options: str, expect: int | None = 0) -> Played:
+        """Run a playbook on another inventory than the lab's."""
+        words = [str(Path(sys.executable).with_name("ansible-playbook")), "-i", str(inventory)]
+        done = subprocess.run(
+            [*words, f"playbooks/{name}.yml", *options],
+            cwd=ROOT,
+            env=self.environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=600,
+            check=False,
+        )
+        if expect is not None and (done.returncode == 0) != (expect == 0):
+            raise AssertionError(f"{name} ended with {done.returncode}, expected {expect}:\n{done.stdout}")
+        return Played(done.returncode, done.stdout)
+
     def play_module(self, host: str, module: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
         """Call one of our modules on a machine, as the playbooks do; its result."""
         words = [str(Path(sys.executable).with_name("ansible")), host, "-i", "tests/lab/inventory/"]
