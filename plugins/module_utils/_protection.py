@@ -25,6 +25,7 @@ from ._layout import DEFAULT_RUNTIME, Layout
 from ._process import Runner
 from ._state import Inventory, State, settle
 from ._tree import Tree, read_text
+from ._virsh import Virsh
 
 __all__ = ["Machine", "Peer", "Protection", "Vm", "host_keys", "merge_authorized", "merge_known_hosts"]
 
@@ -271,13 +272,11 @@ class Protection:
     def _domains(self) -> dict[str, str]:
         """UUIDs of this machine's domains by name."""
         try:
-            listed = self._run(["virsh", "--connect", "qemu:///system", "list", "--all", "--uuid", "--name"])
+            return Virsh(self._run).domains()
         except ResilientVmError:
             if self.tree.dry:  # on a bare machine libvirt comes with the real run
                 return {}
             raise
-        words = [line.split(None, 1) for line in listed.stdout.splitlines() if line.strip()]
-        return {name.strip(): uuid for uuid, name in words}
 
     def _state(self, vm: Vm) -> None:
         """Write the document when it is this machine's turn, which is once ``keys`` are known."""

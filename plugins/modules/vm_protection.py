@@ -20,12 +20,12 @@ description:
     sentence for each such VM.
 author:
   - edgecloud.resilient_vm contributors (@edgecloud)
+extends_documentation_fragment:
+  - edgecloud.resilient_vm.common
 attributes:
   check_mode:
-    description: Can run in check mode and say what it would change without changing anything.
     support: full
   diff_mode:
-    description: Returns what differed, by path.
     support: full
 options:
   part:
@@ -44,13 +44,6 @@ options:
     type: str
     choices: [present, absent]
     default: present
-  root:
-    description: Folder under which everything of this collection lies on this machine.
-    type: path
-    default: /var/lib/resilient-vm
-  now:
-    description: Replaces the clock, ISO 8601.
-    type: str
   allow_full_copies:
     description: Accept a filesystem on which files can't share blocks.
     type: bool
@@ -174,9 +167,10 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
+from ..module_utils._arguments import common_spec
 from ..module_utils._clock import now
 from ..module_utils._errors import ResilientVmError
-from ..module_utils._layout import DEFAULT_ROOT, Layout
+from ..module_utils._layout import Layout
 from ..module_utils._process import run
 from ..module_utils._protection import Machine, Peer, Protection, Vm, host_keys
 from ..module_utils._state import Inventory, State
@@ -197,11 +191,10 @@ VM_SPEC = {
     "states": {"type": "dict", "default": {}},
 }
 SPEC: dict[str, Any] = {
+    **common_spec(),
     "part": {"type": "str", "required": True, "choices": ["hypervisor", "backup_storage"]},
     "name": {"type": "str", "required": True},
     "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
-    "root": {"type": "path", "default": DEFAULT_ROOT},
-    "now": {"type": "str"},
     "allow_full_copies": {"type": "bool", "default": False},
     "erase_images": {"type": "bool", "default": False},
     "machines": {"type": "dict", "default": {}},
