@@ -48,7 +48,7 @@ BASE_PACKAGES = (
 )
 BASE_OPTIONS = (
     "--variant=minbase",
-    "--aptopt=APT::Install-Recommends \"false\"",
+    '--aptopt=APT::Install-Recommends "false"',
     "--dpkgopt=path-exclude=/usr/share/man/*",
     "--dpkgopt=path-exclude=/usr/share/doc/*",
     "--dpkgopt=path-exclude=/usr/share/locale/*",
@@ -62,7 +62,8 @@ def ensure_box_packages() -> None:
     if not missing:
         return
     log(f"installing on this box: {' '.join(missing)}")
-    install = ["apt-get", "install", "-y", "-qq", "--no-install-recommends", *missing]
+    # Several labs may start on one box; the second waits for the first one's apt.
+    install = ["apt-get", "install", "-y", "-qq", "-o", "DPkg::Lock::Timeout=300", "--no-install-recommends", *missing]
     # A fresh box has no package lists; asking for them is slow, so only when they turn out to be missing or old.
     if not succeeds(install):
         run(["apt-get", "update", "-qq"])
@@ -123,5 +124,5 @@ def finish_base(root: Path) -> None:
     (root / "etc/resolv.conf").write_text("")
     shutil.rmtree(root / "var/cache/apt/archives", ignore_errors=True)
     shutil.rmtree(root / "var/lib/apt/lists", ignore_errors=True)
-    for path in ("var/cache/apt/archives/partial", "var/lib/apt/lists/partial"):
-        (root / path).mkdir(parents=True)
+    for folder in ("var/cache/apt/archives/partial", "var/lib/apt/lists/partial"):
+        (root / folder).mkdir(parents=True)

@@ -8,13 +8,15 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from . import cgroups, guestcli, lifecycle, machine, network
 from .config import DEFAULT_DISK, DEFAULT_RELEASE, MACHINES, RELEASES, Lab, LabError
 from .guestkit import boot_files
 
-__all__ = ["main"]
+__all__ = ["build_parser", "main"]
+
+Action = Callable[[Lab, argparse.Namespace], int | None]
 
 
 def assignment(text: str) -> tuple[str, str]:
@@ -34,7 +36,7 @@ def release_assignment(text: str) -> tuple[str, str]:
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """Return the parser of all commands."""
+    """Return the parser of all commands; each one carries the function that does it."""
     parser = argparse.ArgumentParser(
         prog="lab",
         description="Three systemd machines on one box: a and b run virtual machines, c stores backups. Needs root.",
@@ -42,15 +44,45 @@ def build_parser() -> argparse.ArgumentParser:
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
-    def command(name: str, text: str, *, host: bool = False) -> argparse.ArgumentParser:
+    def command(name: str, action: Action, text: str, *, host: bool = False) -> argparse.ArgumentParser:
         sub = commands.add_parser(name, help=text, description=text)
+        sub.set_defaults(action=action)
         if host:
             sub.add_argument("host", choices=MACHINES, metavar="HOST", help="one of " + ", ".join(MACHINES))
         return sub
 
-    sub = command("prepare", "Install what the box lacks and build what the cache lacks, without starting anything.")
+    def with_words(sub: argparse.ArgumentParser) -> None:
+        sub.add_argument("words", nargs=argparse.REMAINDER, metavar="CMD", help="the command and its arguments")
+
+    sub = command("prepare", prepare, "Install what the box lacks and build what the cache lacks, starting nothing.")
     sub.add_argument("--release", choices=RELEASES, action="append", help="Debian releases to build machines' bases of")
-    sub = command("up", "Start machines, all by default, and build what the cache lacks.")
+    add_up(command("up", up, "Start machines, all by default, and build what the cache lacks."))
+    sub = command("down", down, "Power machines off, all by default, and keep their disks.")
+    sub.add_argument("hosts", nargs="*", metavar="HOST", help="machines to power off")
+    command("destroy", destroy, "Power everything off and remove the machines and their disks.")
+    command("status", status, "Show the machines and how they are.")
+    text = "Run a command as root inside a machine, without the network; its exit code is passed on."
+    with_words(command("exec", execute, text, host=True))
+    with_words(command("ssh", ssh, "Log in to a machine over the lab's network, or run a command there.", host=True))
+    with_words(command("ctl", ctl, "Run a command on this box with the control node's view of the network."))
+    command("crash", crash, "Kill every process of a machine at once; what it wrote reaches its disks.", host=True)
+    command("powercut", powercut, "Pull a machine's plug: what it had not synced to its disks is lost.", host=True)
+    command("freeze", freeze, "Stop a machine where it is, as if it hung.", host=True)
+    command("thaw", freeze, "Let a frozen machine go on.", host=True)
+    command("cut", cut, "Unplug a machine's network cable.", host=True)
+    command("heal", heal, "Plug a machine's network cable in again.", host=True)
+    sub = command("shape", shape, "Limit a machine's network both ways.", host=True)
+    sub.add_argument("rate", help="a rate such as 200mbit, or off")
+    guestcli.add_commands(command("guest", guestcli.dispatch, "Make and handle virtual machines on the machines."))
+    # The supervisor of one machine, started by `up` in a mount namespace of its own.
+    sub = commands.add_parser("_machine")
+    sub.set_defaults(action=supervise)
+    sub.add_argument("host", choices=MACHINES)
+    return parser
+
+
+def add_up(sub: argparse.ArgumentParser) -> None:
+    """Add the options of ``up``."""
     sub.add_argument("hosts", nargs="*", metavar="HOST", help="machines to start")
     sub.add_argument("--release", choices=RELEASES, help=f"Debian release of machines not made yet ({DEFAULT_RELEASE})")
     sub.add_argument(
@@ -69,28 +101,6 @@ def build_parser() -> argparse.ArgumentParser:
         metavar="HOST=SIZE",
         help=f"size of the data disk of one machine not made yet ({DEFAULT_DISK}, sparse); may be given several times",
     )
-    sub = command("down", "Power machines off, all by default, and keep their disks.")
-    sub.add_argument("hosts", nargs="*", metavar="HOST", help="machines to power off")
-    command("destroy", "Power everything off and remove the machines and their disks.")
-    command("status", "Show the machines and how they are.")
-    sub = command("exec", "Run a command as root inside a machine, without the network; its exit code is passed on.", host=True)
-    sub.add_argument("words", nargs=argparse.REMAINDER, metavar="CMD", help="the command and its arguments")
-    sub = command("ssh", "Log in to a machine over the lab's network, or run a command there.", host=True)
-    sub.add_argument("words", nargs=argparse.REMAINDER, metavar="CMD", help="the command and its arguments")
-    sub = command("ctl", "Run a command on this box with the control node's view of the network.")
-    sub.add_argument("words", nargs=argparse.REMAINDER, metavar="CMD", help="the command and its arguments")
-    command("crash", "Kill every process of a machine at once; what it wrote reaches its disks.", host=True)
-    command("powercut", "Pull a machine's plug: what it had not synced to its disks is lost.", host=True)
-    command("freeze", "Stop a machine where it is, as if it hung.", host=True)
-    command("thaw", "Let a frozen machine go on.", host=True)
-    command("cut", "Unplug a machine's network cable.", host=True)
-    command("heal", "Plug a machine's network cable in again.", host=True)
-    sub = command("shape", "Limit a machine's network both ways.", host=True)
-    sub.add_argument("rate", help="a rate such as 200mbit, or off")
-    guestcli.add_commands(command("guest", "Make and handle virtual machines on the machines."))
-    # The supervisor of one machine, started by `up` in a mount namespace of its own.
-    commands.add_parser("_machine").add_argument("host", choices=MACHINES)
-    return parser
 
 
 def chosen(hosts: Sequence[str]) -> list[str]:
@@ -107,50 +117,88 @@ def become(words: Sequence[str]) -> int:
     os.execvp(words[0], list(words))
 
 
-def dispatch(lab: Lab, options: argparse.Namespace) -> int:
-    """Do what was asked, and return the exit code."""
-    name: str = getattr(options, "host", "")
-    match options.command:
-        case "prepare":
-            lifecycle.prepare(lab, options.release or [DEFAULT_RELEASE])
-        case "up":
-            hosts = chosen(options.hosts)
-            releases = dict.fromkeys(hosts, options.release) if options.release else {}
-            lifecycle.up(lab, hosts, {**releases, **dict(options.release_of)}, dict(options.disk))
-        case "down":
-            lifecycle.down(lab, chosen(options.hosts))
-        case "destroy":
-            lifecycle.destroy(lab)
-        case "status":
-            print("\n".join(lifecycle.status_lines(lab)))
-        case "exec":
-            words = [*machine.in_machine(lab, name), *(options.words or ["bash", "--login"])]
-            # What is started from here must freeze and die with the machine.
-            cgroups.enter(lab, name)
-            return become(words)
-        case "ssh":
-            return become(["ssh", "-F", str(lab.ssh_config), name, *options.words])
-        case "ctl":
-            return become([*network.in_control_network(lab), *(options.words or ["bash"])])
-        case "crash":
-            lifecycle.crash(lab, name)
-        case "powercut":
-            lifecycle.powercut(lab, name)
-        case "freeze" | "thaw":
-            if not machine.running(lab, name):
-                raise LabError(f"machine {name} is down")
-            cgroups.freeze(lab, name, on=options.command == "freeze")
-        case "cut":
-            network.cut(lab, name)
-        case "heal":
-            network.heal(lab, name)
-        case "shape":
-            network.shape(lab, name, options.rate)
-        case "guest":
-            return guestcli.dispatch(lab, options)
-        case "_machine":
-            return machine.supervise(lab, name, boot_files(lab))
-    return 0
+def prepare(lab: Lab, options: argparse.Namespace) -> None:
+    """Run ``lab prepare``."""
+    lifecycle.prepare(lab, options.release or [DEFAULT_RELEASE])
+
+
+def up(lab: Lab, options: argparse.Namespace) -> None:
+    """Run ``lab up``."""
+    hosts = chosen(options.hosts)
+    releases = dict.fromkeys(hosts, options.release) if options.release else {}
+    lifecycle.up(lab, hosts, {**releases, **dict(options.release_of)}, dict(options.disk))
+
+
+def down(lab: Lab, options: argparse.Namespace) -> None:
+    """Run ``lab down``."""
+    lifecycle.down(lab, chosen(options.hosts))
+
+
+def destroy(lab: Lab, _options: argparse.Namespace) -> None:
+    """Run ``lab destroy``."""
+    lifecycle.destroy(lab)
+
+
+def status(lab: Lab, _options: argparse.Namespace) -> None:
+    """Run ``lab status``."""
+    print("\n".join(lifecycle.status_lines(lab)))
+
+
+def execute(lab: Lab, options: argparse.Namespace) -> int:
+    """Run ``lab exec``."""
+    words = [*machine.in_machine(lab, options.host), *(options.words or ["bash", "--login"])]
+    # What is started from here must freeze and die with the machine.
+    cgroups.enter(lab, options.host)
+    return become(words)
+
+
+def ssh(lab: Lab, options: argparse.Namespace) -> int:
+    """Run ``lab ssh``."""
+    if not lab.ssh_config.exists():
+        raise LabError("the lab was never up; bring it up with `lab up`")
+    return become(["ssh", "-F", str(lab.ssh_config), options.host, *options.words])
+
+
+def ctl(lab: Lab, options: argparse.Namespace) -> int:
+    """Run ``lab ctl``."""
+    return become([*network.in_control_network(lab), *(options.words or ["bash"])])
+
+
+def crash(lab: Lab, options: argparse.Namespace) -> None:
+    """Run ``lab crash``."""
+    lifecycle.crash(lab, options.host)
+
+
+def powercut(lab: Lab, options: argparse.Namespace) -> None:
+    """Run ``lab powercut``."""
+    lifecycle.powercut(lab, options.host)
+
+
+def freeze(lab: Lab, options: argparse.Namespace) -> None:
+    """Run ``lab freeze`` or ``lab thaw``."""
+    if not machine.running(lab, options.host):
+        raise LabError(f"machine {options.host} is down")
+    cgroups.freeze(lab, options.host, on=options.command == "freeze")
+
+
+def cut(lab: Lab, options: argparse.Namespace) -> None:
+    """Run ``lab cut``."""
+    network.cut(lab, options.host)
+
+
+def heal(lab: Lab, options: argparse.Namespace) -> None:
+    """Run ``lab heal``."""
+    network.heal(lab, options.host)
+
+
+def shape(lab: Lab, options: argparse.Namespace) -> None:
+    """Run ``lab shape``."""
+    network.shape(lab, options.host, options.rate)
+
+
+def supervise(lab: Lab, options: argparse.Namespace) -> int:
+    """Run a machine until it is powered off."""
+    return machine.supervise(lab, options.host, boot_files(lab))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -160,7 +208,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print("lab: the lab makes namespaces, mounts and virtual machines, so it must be run as root", file=sys.stderr)
         return 2
     try:
-        return dispatch(Lab.from_environment(), options)
+        return options.action(Lab.from_environment(), options) or 0
     except LabError as error:
         print(f"lab: {error}", file=sys.stderr)
         return 1

@@ -56,8 +56,8 @@ def sources() -> dict[str, str]:
 
 def kit_path(lab: Lab) -> Path:
     """Return where the guests' kernel, initramfs and boot loaders lie."""
-    recipe = (RELEASE, PACKAGES, MODULES, APPLETS, CMDLINE, EXT4_BLOCK_SIZE, EXT4_FEATURES, ESP_SIZE, DISK_LAYOUT, sources())
-    return lab.cache / f"guest-{recipe_hash(*recipe)}"
+    disks = (CMDLINE, EXT4_BLOCK_SIZE, EXT4_FEATURES, ESP_SIZE, DISK_LAYOUT)
+    return lab.cache / f"guest-{recipe_hash(RELEASE, PACKAGES, MODULES, APPLETS, disks, sources())}"
 
 
 def boot_files(lab: Lab) -> Path:
@@ -231,10 +231,11 @@ def build_bios_disk(lab: Lab, kit: Path, image: Path, size: int) -> None:
     point = image.with_suffix(".mnt")
     point.mkdir(exist_ok=True)
     script = 'mount -o loop "$1" "$2" && shift && at=$1 && shift && "$@" --install "$at/boot"'
-    loader = [packages / "lib64/ld-linux-x86-64.so.2", "--library-path", packages / "lib/x86_64-linux-gnu"]
+    libraries = str(packages / "lib/x86_64-linux-gnu")
+    loader = [str(packages / "lib64/ld-linux-x86-64.so.2"), "--library-path", libraries]
     # In a mount namespace of its own, so that no mount or loop device can be left behind.
-    words = ["unshare", "--mount", "sh", "-ec", script, "extlinux", image, point, *loader, packages / "usr/bin/extlinux"]
-    run(words)
+    mounted = ["unshare", "--mount", "sh", "-ec", script, "extlinux", str(image), str(point)]
+    run([*mounted, *loader, str(packages / "usr/bin/extlinux")])
     point.rmdir()
 
 

@@ -17,7 +17,7 @@ from . import cgroups
 from .config import MACHINES, Lab, LabError
 from .domain import IMAGES, Disk, Guest, domain_xml
 from .guestkit import CMDLINE, MIB, UEFI_DATA_START, data_disk, system_disk
-from .machine import in_machine, running
+from .machine import in_machine, run_in, running
 from .shell import run, until
 
 __all__ = ["agent", "boot_raw", "counters", "create", "execute", "listing", "locate", "remove", "stop", "virsh", "wait"]
@@ -28,12 +28,12 @@ UP_MESSAGE = "is up after"
 
 def virsh(lab: Lab, host: str, *words: str, stdin: str | None = None) -> str:
     """Run virsh on a machine and return what it printed."""
-    return run([*in_machine(lab, host), "virsh", "--quiet", *words], stdin=stdin).stdout.strip()
+    return run_in(lab, host, ["virsh", "--quiet", *words], stdin=stdin).stdout.strip()
 
 
 def state(lab: Lab, host: str, name: str) -> str | None:
     """Return libvirt's word for a guest's state, or None when the machine does not know it."""
-    done = run([*in_machine(lab, host), "virsh", "--quiet", "domstate", name], check=False)
+    done = run_in(lab, host, ["virsh", "--quiet", "domstate", name], check=False)
     if done.returncode == 0:
         return done.stdout.strip()
     if "failed to get domain" in done.stderr:
@@ -120,23 +120,24 @@ def wait(lab: Lab, host: str, name: str, seconds: float) -> None:
     log_file = SERIAL_LOG.format(name=name)
     ping = ["virsh", "--quiet", "qemu-agent-command", name, '{"execute":"guest-ping"}', "--timeout", "2"]
     look = ping if has_agent else ["grep", "--quiet", UP_MESSAGE, log_file]
-    if not until(lambda: run([*in_machine(lab, host), *look], check=False).returncode == 0, seconds=seconds, pause=0.1):
-        tail = run([*in_machine(lab, host), "tail", "-n", "3", log_file], check=False).stdout.strip()
+    if not until(lambda: run_in(lab, host, look, check=False).returncode == 0, seconds=seconds, pause=0.1):
+        tail = run_in(lab, host, ["tail", "-n", "3", log_file], check=False).stdout.strip() or "nothing"
         found = state(lab, host, name)
-        raise LabError(f"guest {name} ({found}) is not up after {seconds:.0f} s; its console ends with: {tail or 'nothing'}")
+        raise LabError(f"guest {name} ({found}) is not up after {seconds:.0f} s; its console ends with: {tail}")
 
 
 def stop(lab: Lab, host: str, name: str, seconds: float) -> None:
     """Ask a guest to shut down and wait until it has."""
     virsh(lab, host, "shutdown", name)
     if not until(lambda: state(lab, host, name) == "shut off", seconds=seconds, pause=0.1):
-        raise LabError(f"guest {name} did not shut down within {seconds:.0f} s; `lab guest destroy {name}` pulls its plug")
+        remedy = f"`lab guest destroy {name}` pulls its plug"
+        raise LabError(f"guest {name} did not shut down within {seconds:.0f} s; {remedy}")
 
 
 def kill(lab: Lab, host: str, name: str) -> None:
     """Kill a guest's QEMU process."""
     script = f"kill -9 $(cat /run/libvirt/qemu/{shlex.quote(name)}.pid)"
-    run([*in_machine(lab, host), "sh", "-ec", script])
+    run_in(lab, host, ["sh", "-ec", script])
     if not until(lambda: state(lab, host, name) == "shut off", seconds=20):
         raise LabError(f"libvirt on {host} did not notice that the QEMU of {name} is gone")
 
@@ -196,7 +197,7 @@ grep "$message" "$serial"
 
 
 def boot_raw(lab: Lab, host: str, images: Sequence[str], *, uefi: bool, seconds: int) -> str:
-    """Boot raw images with a plain QEMU on a machine, without changing them, and return the guest's word that it is up."""
+    """Boot raw images with a plain QEMU on a machine, leaving them unchanged, and return the guest's word."""
     words = ["qemu-system-x86_64", "-machine", "q35,accel=tcg", "-m", "256", "-display", "none", "-nic", "none"]
     for image in images:
         words += ["-drive", f"file={image},format=raw,if=virtio,snapshot=on"]
@@ -204,8 +205,8 @@ def boot_raw(lab: Lab, host: str, images: Sequence[str], *, uefi: bool, seconds:
         # A snapshot of the pristine variables: what the firmware learnt before must not be needed to boot.
         words += ["-drive", "if=pflash,format=raw,readonly=on,file=/usr/share/OVMF/OVMF_CODE_4M.fd"]
         words += ["-drive", "if=pflash,format=raw,snapshot=on,file=/usr/share/OVMF/OVMF_VARS_4M.fd"]
-    script = [*in_machine(lab, host), "sh", "-c", BOOT_SCRIPT, "boot-raw", str(seconds), UP_MESSAGE, *words]
-    done = run(script, check=False)
+    script = ["sh", "-c", BOOT_SCRIPT, "boot-raw", str(seconds), UP_MESSAGE, *words]
+    done = run_in(lab, host, script, check=False)
     if done.returncode != 0:
         raise LabError(f"{images[0]} did not boot within {seconds} s: {' '.join(done.stdout.split()[-40:])}")
     return done.stdout.strip()

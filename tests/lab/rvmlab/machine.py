@@ -9,10 +9,12 @@ import contextlib
 import fcntl
 import json
 import os
+import shlex
 import shutil
 import signal
 import subprocess
 import sys
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -22,7 +24,22 @@ from .config import MACHINES, Lab, LabError, Machine
 from .identity import data_binds, ensure_host_key, write_identity
 from .shell import PLAIN_ENVIRONMENT, log, run, until, write_file
 
-__all__ = ["Facts", "create", "facts", "in_machine", "running", "stop", "supervise", "supervised", "start", "state_of"]
+__all__ = [
+    "DISKS",
+    "Facts",
+    "attached_loops",
+    "create",
+    "facts",
+    "in_machine",
+    "kill",
+    "run_in",
+    "running",
+    "start",
+    "state_of",
+    "stop",
+    "supervise",
+    "supervised",
+]
 
 ENTRY = Path(__file__).resolve().parents[1] / "lab"
 # Room for what a machine writes outside its data disk; the file is sparse.
@@ -129,9 +146,9 @@ def supervise(lab: Lab, name: str, guest_files: Path) -> int:
         run(["mount", "-t", "overlay", lab.container(name), "-o", options, mounts["system"]])
         prepare_system(lab, machine, mounts, guest_files)
         while True:
-            code = subprocess.run(nspawn_command(lab, machine, mounts), env=nspawn_environment(), check=False).returncode
-            if code != REBOOT:
-                return code
+            done = subprocess.run(nspawn_command(lab, machine, mounts), env=nspawn_environment(), check=False)
+            if done.returncode != REBOOT:
+                return done.returncode
 
 
 def prepare_system(lab: Lab, machine: Machine, mounts: dict[str, Path], guest_files: Path) -> None:
@@ -187,10 +204,21 @@ def in_machine(lab: Lab, name: str) -> list[str]:
     pid = cgroups.pid_one(lab, name)
     if pid is None:
         raise LabError(f"machine {name} is down; start it with `lab up {name}`")
+    if cgroups.frozen(lab, name):
+        raise LabError(f"machine {name} is frozen; let it go on with `lab thaw {name}`")
     clean = [f"{key}={value}" for key, value in PLAIN_ENVIRONMENT.items()]
     if "TERM" in os.environ:
         clean.append(f"TERM={os.environ['TERM']}")
-    return ["nsenter", f"--target={pid}", "--all", "--", "/usr/bin/env", "--ignore-environment", "--chdir=/root", *clean]
+    program = ["nsenter", f"--target={pid}", "--all", "--"]
+    return [*program, "/usr/bin/env", "--ignore-environment", "--chdir=/root", *clean]
+
+
+def run_in(
+    lab: Lab, name: str, words: Sequence[str], *, stdin: str | None = None, check: bool = True
+) -> subprocess.CompletedProcess[str]:
+    """Run a command inside a machine and return what it printed."""
+    spoken = f"on machine {name}, {shlex.join(words)[:200]}"
+    return run([*in_machine(lab, name), *words], stdin=stdin, check=check, name=spoken)
 
 
 def stop(lab: Lab, name: str, seconds: float = 30) -> None:
@@ -209,8 +237,9 @@ def stop(lab: Lab, name: str, seconds: float = 30) -> None:
 def kill(lab: Lab, name: str) -> None:
     """End every process of a machine at once and wait until its disks are free again."""
     cgroups.kill_all(lab, name)
-    if not until(lambda: not attached_loops(lab.machine_dir(name)), seconds=20):
-        raise LabError(f"a disk of machine {name} is still in use by {', '.join(attached_loops(lab.machine_dir(name)))}")
+    folder = lab.machine_dir(name)
+    if not until(lambda: not attached_loops(folder), seconds=20):
+        raise LabError(f"a disk of machine {name} is still in use by {', '.join(attached_loops(folder))}")
     cgroups.remove(lab, name)
 
 

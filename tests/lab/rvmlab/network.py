@@ -11,7 +11,16 @@ from pathlib import Path
 from .config import CONTROL, MACHINES, PREFIX_LENGTH, Lab, LabError
 from .shell import run
 
-__all__ = ["cut", "existing_namespaces", "heal", "in_control_network", "link_state", "network_down", "network_up", "shape"]
+__all__ = [
+    "cut",
+    "existing_namespaces",
+    "heal",
+    "in_control_network",
+    "link_state",
+    "network_down",
+    "network_up",
+    "shape",
+]
 
 # Longest queueing delay of a shaped link before it drops.
 SHAPE_LATENCY = "50ms"
@@ -37,7 +46,8 @@ def network_up(lab: Lab) -> None:
             continue
         run(["ip", "netns", "add", namespace])
         port = f"p-{member.name}"
-        ip_batch(switch, f"link add {port} type veth peer name eth0 netns {namespace}", f"link set {port} master br0 up")
+        cable = f"link add {port} type veth peer name eth0 netns {namespace}"
+        ip_batch(switch, cable, f"link set {port} master br0 up")
         address = f"{member.address}/{PREFIX_LENGTH}"
         if member.libvirt:
             # The machine's address sits on a bridge, so that its guests are on the same LAN.
@@ -69,20 +79,25 @@ def ip_batch(namespace: str, *commands: str) -> None:
 
 def in_control_network(lab: Lab) -> list[str]:
     """Return the words that make a command run with the control node's view of the network."""
-    namespace = Path("/run/netns") / lab.netns("ctl")
-    if not namespace.exists():
+    return ["nsenter", f"--net=/run/netns/{present(lab, 'ctl')}", "--"]
+
+
+def present(lab: Lab, name: str) -> str:
+    """Return the name of a namespace that must exist."""
+    namespace = lab.netns(name)
+    if not (Path("/run/netns") / namespace).exists():
         raise LabError("the lab is down; bring it up with `lab up`")
-    return ["nsenter", f"--net={namespace}", "--"]
+    return namespace
 
 
 def cut(lab: Lab, name: str) -> None:
     """Unplug a machine's network cable at the switch."""
-    ip_batch(lab.netns("sw"), f"link set p-{name} down")
+    ip_batch(present(lab, "sw"), f"link set p-{name} down")
 
 
 def heal(lab: Lab, name: str) -> None:
     """Plug a machine's network cable in again."""
-    ip_batch(lab.netns("sw"), f"link set p-{name} up")
+    ip_batch(present(lab, "sw"), f"link set p-{name} up")
 
 
 def link_state(lab: Lab, name: str) -> str:
@@ -94,12 +109,13 @@ def link_state(lab: Lab, name: str) -> str:
 
 def shape(lab: Lab, name: str, rate: str) -> None:
     """Limit a machine's link to a rate such as ``200mbit`` both ways, or lift the limit with ``off``."""
-    ends = ((lab.netns("sw"), f"p-{name}"), (lab.netns(name), "eth0"))
+    ends = ((present(lab, "sw"), f"p-{name}"), (present(lab, name), "eth0"))
     if rate != "off" and not re.fullmatch(r"\d+(\.\d+)?([kmg]?bit|[kmg]?bps)", rate):
         raise LabError(f"{rate} is no rate; say for example 200mbit, 10mbit or off")
     for namespace, device in ends:
         tc = ["ip", "netns", "exec", namespace, "tc", "qdisc"]
         if rate != "off":
-            run([*tc, "replace", "dev", device, "root", "tbf", "rate", rate, "burst", SHAPE_BURST, "latency", SHAPE_LATENCY])
+            bucket = ["tbf", "rate", rate, "burst", SHAPE_BURST, "latency", SHAPE_LATENCY]
+            run([*tc, "replace", "dev", device, "root", *bucket])
         elif "tbf" in run([*tc, "show", "dev", device]).stdout:
             run([*tc, "del", "dev", device, "root"])

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from .config import LabError
 
-__all__ = ["append_line", "log", "run", "succeeds", "until", "write_file"]
+__all__ = ["PLAIN_ENVIRONMENT", "log", "run", "succeeds", "until", "write_file"]
 
 Argument = str | os.PathLike[str]
 # A box's own settings (locale, a Python of its own) must not change what programs print or find.
@@ -39,17 +39,18 @@ def environment() -> dict[str, str]:
     return {**kept, **PLAIN_ENVIRONMENT}
 
 
-def run(argv: Sequence[Argument], *, stdin: str | None = None, check: bool = True) -> subprocess.CompletedProcess[str]:
-    """Run a program to its end and return what it printed."""
+def run(
+    argv: Sequence[Argument], *, stdin: str | None = None, check: bool = True, name: str = ""
+) -> subprocess.CompletedProcess[str]:
+    """Run a program to its end and return what it printed; ``name`` stands for it in the sentence about a failure."""
     words = [os.fspath(word) for word in argv]
-    feed = {"stdin": subprocess.DEVNULL} if stdin is None else {"input": stdin}
-    done = subprocess.run(  # type: ignore[call-overload]
-        words, capture_output=True, text=True, errors="replace", env=environment(), check=False, **feed
+    done = subprocess.run(
+        words, input=stdin or "", capture_output=True, text=True, errors="replace", env=environment(), check=False
     )
     if check and done.returncode != 0:
         said = (done.stderr.strip() or done.stdout.strip() or "it said nothing").splitlines()
-        raise LabError(f"{shlex.join(words[:12])} failed ({done.returncode}): {' / '.join(said[-5:])}")
-    return done  # type: ignore[no-any-return]
+        raise LabError(f"{name or shlex.join(words[:12])} failed ({done.returncode}): {' / '.join(said[-5:])}")
+    return done
 
 
 def succeeds(argv: Sequence[Argument]) -> bool:
