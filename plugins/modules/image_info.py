@@ -18,7 +18,6 @@ extends_documentation_fragment:
   - edgecloud.resilient_vm.common
 attributes:
   check_mode:
-    description: Changes nothing in either mode.
     support: full
   diff_mode:
     description: Changes nothing.
@@ -110,17 +109,17 @@ images:
 
 from ansible.module_utils.basic import AnsibleModule
 
+from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._arguments import common_spec
 from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._errors import ResilientVmError
 from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._images import images_of
-from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._layout import DEFAULT_ROOT, Layout
+from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._layout import Layout
 from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._process import run
 
 
 def argument_spec() -> dict[str, dict]:
     vm = {"customer": {"type": "str", "required": True}, "vm": {"type": "str", "required": True}}
     return {
-        "root": {"type": "path", "default": DEFAULT_ROOT},
-        "now": {"type": "str"},
+        **common_spec(),
         "vms": {"type": "list", "elements": "dict", "required": True, "options": vm},
     }
 

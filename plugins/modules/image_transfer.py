@@ -22,22 +22,13 @@ author:
   - edgecloud.resilient_vm contributors (@edgecloud)
 extends_documentation_fragment:
   - edgecloud.resilient_vm.common
+  - edgecloud.resilient_vm.common.vm
 attributes:
   check_mode:
-    description: Can run in check mode and say whether it would copy, without copying.
     support: full
   diff_mode:
-    description: Returns the newest image before and after.
     support: full
 options:
-  customer:
-    description: Name of the customer.
-    type: str
-    required: true
-  vm:
-    description: Name of the VM, which is its inventory name.
-    type: str
-    required: true
   hop:
     description: Which way the image goes.
     type: str
@@ -199,8 +190,9 @@ damaged:
 
 from ansible.module_utils.basic import AnsibleModule
 
+from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._arguments import vm_spec
 from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._errors import ResilientVmError
-from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._layout import DEFAULT_ROOT, Layout
+from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._layout import Layout
 from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._process import run
 from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._store import Store
 from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._transfer import Transfer
@@ -208,10 +200,7 @@ from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._transfer i
 
 def argument_spec() -> dict[str, dict]:
     return {
-        "root": {"type": "path", "default": DEFAULT_ROOT},
-        "now": {"type": "str"},
-        "customer": {"type": "str", "required": True},
-        "vm": {"type": "str", "required": True},
+        **vm_spec(),
         "hop": {"type": "str", "required": True, "choices": ["fetch", "refresh"]},
         "image_id": {"type": "str", "required": True},
         "peer": {
