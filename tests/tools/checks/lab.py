@@ -1,0 +1,66 @@
+# Copyright (c) 2026, edgecloud.resilient_vm contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The stages that drive the lab's machines, one after the other."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+
+from .environments import Environment
+from .fast import pytest, set_up
+from .job import Job
+from .places import ROOT
+from .runner import Stage
+
+__all__ = ["lab_stages", "not_there", "soak_stages"]
+
+_INTEGRATION = ROOT / "tests/integration"
+_EXTENSIONS = ROOT / "extensions"
+
+
+def _has_tests() -> bool:
+    return any(_INTEGRATION.rglob("test_*.py"))
+
+
+def _has_scenarios() -> bool:
+    return any(_EXTENSIONS.glob("molecule/*/molecule.yml"))
+
+
+def not_there() -> list[str]:
+    """A sentence for each part of which the checkout holds nothing yet."""
+    sentences = []
+    if not _has_tests():
+        sentences.append("tests on the lab: tests/integration holds none")
+    if not _has_scenarios():
+        sentences.append("molecule: extensions/molecule holds no scenario")
+    return sentences
+
+
+def _molecule(job: Job, environment: Environment) -> None:
+    job.run([ROOT / "tests/tools/dev-link"])
+    env = {"ANSIBLE_COLLECTIONS_PATH": str(ROOT / ".dev/collections"), "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg")}
+    job.run([environment.bin / "molecule", "test", "--all"], cwd=_EXTENSIONS, path=[environment.bin], env=env)
+
+
+def lab_stages(environment: Environment, pytest_arguments: Sequence[str]) -> list[Stage]:
+    """What drives the lab's machines."""
+    needs = (set_up(environment).name,)
+    stages = [set_up(environment)]
+    if _has_tests():
+        arguments = ["tests/integration", *pytest_arguments]
+        work = partial(pytest, environment=environment, arguments=arguments, name="integration")
+        stages.append(Stage("tests on the lab", work, needs, minutes=24 * 60, live=True))
+    if _has_scenarios():
+        work = partial(_molecule, environment=environment)
+        stages.append(Stage("molecule", work, needs, minutes=24 * 60, live=True))
+    return stages
+
+
+def soak_stages(environment: Environment, pytest_arguments: Sequence[str]) -> list[Stage]:
+    """The long campaigns."""
+    arguments = ["tests/unit", "tests/integration", *pytest_arguments]
+    work = partial(pytest, environment=environment, arguments=arguments, name="soak", only="soak")
+    needs = (set_up(environment).name,)
+    return [set_up(environment), Stage("soak", work, needs, minutes=24 * 60, live=True)]
