@@ -63,7 +63,7 @@ def told_of(answers: Mapping[str, Any], plan: Mapping[str, Any]) -> dict[str, di
     told = {}
     key = f"{plan['customer']}/{plan['vm']}"
     for answer in answers.get("results") or []:
-        machine = answer["item"]["machine"]
+        machine = answer[answer.get("ansible_loop_var", "item")]["machine"]
         if machine not in plan["machines"]:
             continue
         names = [name for name in (*_BY_VM, *_WHOLE) if name in answer]

@@ -1,0 +1,74 @@
+# Copyright (c) 2026, edgecloud.resilient_vm contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Claims about asking each machine once, and about finding a VM in the answers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from unit.fakes_cycle import STATE, plan
+
+from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._questions import plans_of, questions, told_of
+
+ERP = plan()
+CRM = {**plan(), "vm": "crm", "domain": "crm2"}
+ASKED = {"asked": "2026-01-15T02:00:00Z", "answered": "2026-01-15T02:00:01Z"}
+
+
+def answer(machine: str, **members: Any) -> dict[str, Any]:
+    return {"ansible_loop_var": "cycle_question", "cycle_question": {"machine": machine}, **members}
+
+
+def test_a_vm_without_a_plan_is_asked_about_nowhere() -> None:
+    hostvars: dict[str, dict[str, Any]] = {"erp": {"p": {"plan": ERP}}, "crm": {"p": {"failed": True}}, "new": {}}
+    assert plans_of(hostvars, ["erp", "crm", "new"], "p") == [ERP]
+    assert plans_of(hostvars, ["erp", "crm"], "p", "c") == [ERP]
+    assert plans_of(hostvars, ["erp", "crm"], "p", "elsewhere") == []
+
+
+def test_each_machine_is_asked_once_about_all_its_vms() -> None:
+    asked = questions([ERP, CRM], "all")
+    assert [question["machine"] for question in asked] == ["a", "b", "c"]
+    vms = [{"customer": "acme", "vm": "erp", "domain": "erp"}, {"customer": "acme", "vm": "crm", "domain": "crm2"}]
+    assert all(question["vms"] == vms for question in asked)
+    assert [question["machine"] for question in questions([ERP, CRM], "backup_storage")] == ["c"]
+
+
+def test_the_standby_is_the_host_that_is_not_active() -> None:
+    assert [question["machine"] for question in questions([ERP], "standby", {"results": []})] == ["b"]
+    states = {"acme/erp": {**STATE, "active": "b", "standby": "a", "epoch": 2}}
+    answers = {"results": [answer("c", domains={}, states=states)]}
+    assert [question["machine"] for question in questions([ERP, CRM], "standby", answers)] == ["a", "b"]
+
+
+def test_of_an_answer_only_what_concerns_the_vm_is_kept() -> None:
+    domains = {"acme/erp": {"exists": True}, "acme/crm": {"exists": False}}
+    told = told_of(
+        {"results": [answer("a", domains=domains, states={"acme/erp": STATE}, clock="T", version="1", **ASKED)]}, ERP
+    )
+    assert told == {
+        "a": {
+            "answered": True,
+            "between": [ASKED["asked"], ASKED["answered"]],
+            "clock": "T",
+            "version": "1",
+            "domain": {"exists": True},
+            "state": STATE,
+        }
+    }
+
+
+def test_images_and_generations_are_the_entry_itself() -> None:
+    told = told_of({"results": [answer("c", images={"acme/erp": {"newest": None, "laid_out": True}}, **ASKED)]}, ERP)
+    assert told["c"] == {"answered": True, "between": list(ASKED.values()), "newest": None, "laid_out": True}
+
+
+def test_a_machine_without_an_answer_says_why() -> None:
+    told = told_of({"results": [answer("b", msg="machine b can't be reached (timed out)", reachable=False)]}, ERP)
+    assert told == {"b": {"answered": False, "msg": "machine b can't be reached (timed out)"}}
+
+
+def test_other_customers_machines_are_left_out() -> None:
+    assert told_of({"results": [answer("z", domains={}, states={})]}, ERP) == {}
+    assert told_of({"skipped": True}, ERP) == {}
