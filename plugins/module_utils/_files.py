@@ -144,16 +144,23 @@ def clone_file(source: str, target: str) -> None:
 
 
 def reflink_works(folder: str) -> bool:
-    """Whether files in folder can share blocks, found by doing it once."""
-    with tempfile.TemporaryDirectory(prefix=".reflink-", dir=folder) as place:
-        source = os.path.join(place, "source")
-        with open(source, "wb") as stream:
-            stream.write(b"reflink" * 1000)
+    """Whether files in folder can share blocks, found by doing it once, on files that never get a name."""
+    try:
+        source = os.open(folder, os.O_TMPFILE | os.O_RDWR, 0o600)
+    except OSError:
+        return False  # a filesystem without nameless files (NFS, FAT) has no reflink either
+    try:
+        os.write(source, b"reflink" * 1000)
+        clone = os.open(folder, os.O_TMPFILE | os.O_RDWR, 0o600)
         try:
-            clone_file(source, os.path.join(place, "clone"))
+            fcntl.ioctl(clone, _FICLONE, source)
         except OSError:
             return False
-        return True
+        finally:
+            os.close(clone)
+    finally:
+        os.close(source)
+    return True
 
 
 def data_ranges(descriptor: int, size: int) -> Iterator[tuple[int, int]]:

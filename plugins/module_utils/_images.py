@@ -16,7 +16,7 @@ from ._process import Runner
 from ._store import Store
 from ._transfer import Transfer
 
-__all__ = ["images_of"]
+__all__ = ["images_of", "incoming_of"]
 
 
 def images_of(layout: Layout, run: Runner) -> dict[str, Any]:
@@ -29,7 +29,7 @@ def images_of(layout: Layout, run: Runner) -> dict[str, Any]:
         "laid_out": os.path.isdir(layout.images),
         "images": [image.summary() for image in images],
         "newest": complete[-1].summary() if complete else None,
-        "incoming": _incoming(layout),
+        "incoming": incoming_of(layout),
         "transfers": running,
         "last_transfers": {hop: transfer.last() for hop, transfer in zip(HOPS, transfers)},
         "problems": [image.problem for image in images if image.problem]
@@ -43,7 +43,7 @@ def images_of(layout: Layout, run: Runner) -> dict[str, Any]:
     }
 
 
-def _incoming(layout: Layout) -> dict[str, Any] | None:
+def incoming_of(layout: Layout) -> dict[str, Any] | None:
     """The image that is being received, or was when its transfer was interrupted."""
     if not os.path.isdir(layout.incoming):
         return None

@@ -9,10 +9,12 @@ from collections.abc import Iterable, Sequence
 
 from ._process import Runner
 
-__all__ = ["MOVER", "active", "matching", "start", "stop"]
+__all__ = ["INSTALLED", "MOVER", "active", "matching", "start", "stop"]
 
 # Where the site playbook installs the program that these units run.
 MOVER = "/usr/local/bin/resilient-vm"
+# What the site playbook noted there: this machine's name, and where everything lies.
+INSTALLED = "/usr/local/lib/resilient-vm/resilient_vm_mover/version.json"
 
 
 def start(

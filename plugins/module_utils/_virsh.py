@@ -230,6 +230,16 @@ class Virsh:
             self._sleep(0.1)
         raise ResilientVmError(f"libvirt does not end the backup job of domain {uuid}; look at virsh domjobinfo {uuid}")
 
+    def define(self, file: str) -> None:
+        self.call("define", file)
+
+    def undefine(self, uuid: str) -> None:
+        """Forget a stopped domain. Its firmware's variables stay: they belong to the image, not to libvirt."""
+        self.call("undefine", uuid, "--keep-nvram", "--managed-save", "--checkpoints-metadata", "--snapshots-metadata")
+
+    def disable_autostart(self, uuid: str) -> None:
+        self.call("autostart", uuid, "--disable")
+
     def resume(self, uuid: str) -> None:
         self.call("resume", uuid)
 

@@ -197,8 +197,10 @@ snapshot:
       returned: success
     consistency:
       description:
-        - V(filesystem) when the guest's file systems were frozen at the instant, V(crash) when not, as after a power cut.
-        - V(offline) when the VM was stopped. Its disks are then as its last stop left them, which may have been a crash.
+        - V(filesystem) when the guest's file systems were frozen at the instant, V(crash) when not, as after a power
+          cut.
+        - V(offline) when the VM was stopped. Its disks are then as its last stop left them, and that may have been a
+          crash.
       type: str
       returned: success
     consistency_reason:
@@ -238,7 +240,8 @@ adopted:
   sample: false
 estimate_bytes:
   description:
-    - At most this many bytes differ from the newest image, by its dirty bitmaps and by the allocation of disks without one.
+    - At most this many bytes differ from the newest image, by its dirty bitmaps and by the allocation of disks
+      without one.
   returned: when O(state=present)
   type: int
   sample: 7479296

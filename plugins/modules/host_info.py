@@ -1,0 +1,252 @@
+#!/usr/bin/python
+# Copyright (c) 2026, edgecloud.resilient_vm contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Tell what a machine is and what it knows of VMs."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: host_info
+short_description: Tell what a machine is and what it knows of VMs
+version_added: 0.1.0
+description:
+  - Runs on any of the three machines and answers for any number of VMs in one call.
+  - Nothing is written, not even for a moment.
+author:
+  - edgecloud.resilient_vm contributors (@edgecloud)
+extends_documentation_fragment:
+  - edgecloud.resilient_vm.common
+attributes:
+  check_mode:
+    description: Changes nothing in either mode.
+    support: full
+  diff_mode:
+    description: Changes nothing.
+    support: none
+options:
+  vms:
+    description: The VMs to tell about.
+    type: list
+    elements: dict
+    default: []
+    suboptions:
+      customer:
+        description: Name of the customer.
+        type: str
+        required: true
+      vm:
+        description: Name of the VM, which is its inventory name.
+        type: str
+        required: true
+      domain:
+        description: Name of its libvirt domain. Left out, it is the VM's name.
+        type: str
+"""
+
+EXAMPLES = r"""
+- name: See whether erp can be copied
+  edgecloud.resilient_vm.host_info:
+    vms:
+      - customer: acme
+        vm: erp
+  delegate_to: a
+  register: active
+"""
+
+RETURN = r"""
+clock:
+  description: This machine's clock in UTC, or what O(now) replaced it with.
+  returned: success
+  type: str
+  sample: "2026-11-22T23:31:21Z"
+version:
+  description: What the installed mover calls itself, or null when the site playbook has not installed it.
+  returned: success
+  type: str
+  sample: 0.1.0+000000000000 protocol 1
+account_missing:
+  description: Customers among O(vms) whose account is not on this machine.
+  returned: success
+  type: list
+  elements: str
+  sample: []
+root:
+  description: Where O(root) lies, or will lie. Measured on the nearest folder that exists.
+  returned: success
+  type: dict
+  sample:
+    path: /var/lib/resilient-vm
+    exists: true
+    filesystem: xfs
+    reflink: true
+    free_bytes: 25250185216
+    total_bytes: 25702694912
+  contains:
+    path:
+      description: The folder.
+      type: str
+      returned: success
+    exists:
+      description: Whether it is there.
+      type: bool
+      returned: success
+    filesystem:
+      description: Type of the filesystem.
+      type: str
+      returned: success
+    reflink:
+      description: Whether files there can share blocks, found by trying it on files without a name.
+      type: bool
+      returned: success
+    free_bytes:
+      description: Free space in bytes.
+      type: int
+      returned: success
+    total_bytes:
+      description: Size of the filesystem in bytes.
+      type: int
+      returned: success
+libvirt:
+  description: Versions of libvirt and QEMU, or null on a machine without libvirt.
+  returned: success
+  type: dict
+  sample:
+    version: 9.0.0
+    qemu_version: 7.2.22
+domains:
+  description: What libvirt knows of each VM, by C(customer/vm). Empty on a machine without libvirt.
+  returned: success
+  type: dict
+  sample:
+    acme/nope:
+      exists: false
+    acme/vm1:
+      exists: true
+      uuid: 3c6bb72f-2a19-44b9-af47-a8ee60341a79
+      state: running
+      autostart: false
+      disks:
+        - target: vda
+          path: /var/lib/libvirt/images/vm1-a.qcow2
+          format: qcow2
+          size_bytes: 268435456
+          allocated_bytes: 237047808
+      skipped:
+        - target: sda
+          reason: CD-ROM
+      refused: []
+      guest_agent: true
+      backup_job:
+      own_checkpoints: []
+      foreign_checkpoints: []
+      open_snapshot:
+  contains:
+    exists:
+      description: Whether the domain is defined here. The other values are there only when it is.
+      type: bool
+      returned: success
+    uuid:
+      description: Its UUID.
+      type: str
+      returned: when it exists
+    state:
+      description: Its state in libvirt's words, like V(running) and V(shut off).
+      type: str
+      returned: when it exists
+    autostart:
+      description: Whether it starts with the host.
+      type: bool
+      returned: when it exists
+    disks:
+      description: Disks an image would hold, with their sizes in bytes.
+      type: list
+      elements: dict
+      returned: when it exists
+    skipped:
+      description: Drives an image would not hold, with the reason.
+      type: list
+      elements: dict
+      returned: when it exists
+    refused:
+      description: Disks and devices an image can't hold, under the names by which they can be excluded, with the reason.
+      type: list
+      elements: dict
+      returned: when it exists
+    guest_agent:
+      description: Whether a guest agent answers in it.
+      type: bool
+      returned: when it exists
+    backup_job:
+      description: V(ours), V(foreign), or null when none is active.
+      type: str
+      returned: when it exists
+    own_checkpoints:
+      description: Checkpoints of this collection.
+      type: list
+      elements: str
+      returned: when it exists
+    foreign_checkpoints:
+      description: Checkpoints of others, which are left alone.
+      type: list
+      elements: str
+      returned: when it exists
+    open_snapshot:
+      description:
+        - C(id) of the snapshot that is open, and in C(valid) whether its watch vouches for it. Null when there is
+          none. C(id) is null for what is left of one that broke.
+      type: dict
+      returned: when it exists
+states:
+  description: Each VM's state document on this machine, or null, by C(customer/vm).
+  returned: success
+  type: dict
+  sample:
+    acme/vm1:
+"""
+
+from typing import Any
+
+from ansible.module_utils.basic import AnsibleModule
+
+from ansible_collections.edgecloud.resilient_vm.plugins.module_utils import _clock, _host
+from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._arguments import common_spec
+from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._errors import ResilientVmError
+from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._process import run
+
+
+def argument_spec() -> dict[str, Any]:
+    vm = {
+        "customer": {"type": "str", "required": True},
+        "vm": {"type": "str", "required": True},
+        "domain": {"type": "str"},
+    }
+    return {**common_spec(), "vms": {"type": "list", "elements": "dict", "default": [], "options": vm}}
+
+
+def ask(params: dict[str, Any]) -> dict[str, Any]:
+    wanted = _host.layouts_of(params["vms"], params["root"])
+    layouts = [layout for layout, _domain in wanted.values()]
+    libvirt = _host.libvirt_of(run)
+    return {
+        "clock": _clock.iso(_clock.now(params["now"])),
+        "version": _host.mover_version(run),
+        "account_missing": _host.missing_accounts(layouts),
+        "root": _host.root_of(params["root"], run),
+        "libvirt": libvirt,
+        "domains": _host.domains_of(wanted, run) if libvirt else {},
+        "states": _host.states_of(layouts),
+    }
+
+
+def main() -> None:
+    module = AnsibleModule(argument_spec(), supports_check_mode=True)
+    try:
+        answer = ask(module.params)
+    except ResilientVmError as error:
+        module.fail_json(msg=str(error), **error.facts)
+    module.exit_json(changed=False, **answer)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,135 @@
+#!/usr/bin/python
+# Copyright (c) 2026, edgecloud.resilient_vm contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Tell what the standby host holds of VMs."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: standby_info
+short_description: Tell what the standby host holds of VMs
+version_added: 0.1.0
+description:
+  - Runs on the standby host and answers for any number of VMs in one call. Nothing is written.
+author:
+  - edgecloud.resilient_vm contributors (@edgecloud)
+extends_documentation_fragment:
+  - edgecloud.resilient_vm.common
+attributes:
+  check_mode:
+    description: Changes nothing in either mode.
+    support: full
+  diff_mode:
+    description: Changes nothing.
+    support: none
+options:
+  vms:
+    description: The VMs to tell about.
+    type: list
+    elements: dict
+    required: true
+    suboptions:
+      customer:
+        description: Name of the customer.
+        type: str
+        required: true
+      vm:
+        description: Name of the VM, which is its inventory name.
+        type: str
+        required: true
+      domain:
+        description: Name of its libvirt domain. Left out, it is the VM's name.
+        type: str
+"""
+
+EXAMPLES = r"""
+- name: See which generation of erp stands by
+  edgecloud.resilient_vm.standby_info:
+    vms:
+      - customer: acme
+        vm: erp
+  delegate_to: b
+  register: standby
+"""
+
+RETURN = r"""
+standbys:
+  description: What is held of each VM, by C(customer/vm).
+  returned: success
+  type: dict
+  sample:
+    acme/erp:
+      current:
+      generations: []
+      incoming:
+      defined: true
+      uuid: 11111111-2222-4333-8444-555555555555
+      state: shut off
+      problems: []
+  contains:
+    current:
+      description: The current generation in the form of C(generations), or null.
+      type: dict
+      returned: success
+    generations:
+      description:
+        - All generations, oldest first. Each is its manifest, with C(complete), C(problem), C(damaged), C(reading) and
+          C(bytes_allocated) beside it. Sizes are in bytes.
+      type: list
+      elements: dict
+      returned: success
+    incoming:
+      description: Id and allocated bytes of a generation that is arriving, or whose transfer was interrupted, or null.
+      type: dict
+      returned: success
+    defined:
+      description: Whether the domain is defined on this host.
+      type: bool
+      returned: success
+    uuid:
+      description: Its UUID, or null.
+      type: str
+      returned: success
+    state:
+      description: Its state in libvirt's words, or null.
+      type: str
+      returned: success
+    problems:
+      description: A sentence for each thing that is wrong.
+      type: list
+      elements: str
+      returned: success
+"""
+
+from typing import Any
+
+from ansible.module_utils.basic import AnsibleModule
+
+from ansible_collections.edgecloud.resilient_vm.plugins.module_utils import _host, _standby
+from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._arguments import common_spec
+from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._errors import ResilientVmError
+from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._process import run
+
+
+def argument_spec() -> dict[str, Any]:
+    vm = {
+        "customer": {"type": "str", "required": True},
+        "vm": {"type": "str", "required": True},
+        "domain": {"type": "str"},
+    }
+    return {**common_spec(), "vms": {"type": "list", "elements": "dict", "required": True, "options": vm}}
+
+
+def main() -> None:
+    module = AnsibleModule(argument_spec(), supports_check_mode=True)
+    try:
+        wanted = _host.layouts_of(module.params["vms"], module.params["root"])
+        standbys = {name: _standby.information(layout, run, domain) for name, (layout, domain) in wanted.items()}
+    except ResilientVmError as error:
+        module.fail_json(msg=str(error), **error.facts)
+    module.exit_json(changed=False, standbys=standbys)
+
+
+if __name__ == "__main__":
+    main()
