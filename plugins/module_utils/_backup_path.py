@@ -84,6 +84,7 @@ class BackupPath:
                 self._backup(virsh, self._start(virsh))
             finally:
                 self._clean(virsh)
+        os.makedirs(os.path.dirname(self.proof), 0o755, exist_ok=True)
         write_json(self.proof, circumstances, 0o644)
 
     # As deep under root and run-time folder as what belongs to a VM, which is what the rules speak of. No customer's
