@@ -107,6 +107,8 @@ images:
       returned: success
 """
 
+from typing import Any
+
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._arguments import common_spec
@@ -116,7 +118,7 @@ from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._layout imp
 from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._process import run
 
 
-def argument_spec() -> dict[str, dict]:
+def argument_spec() -> dict[str, Any]:
     vm = {"customer": {"type": "str", "required": True}, "vm": {"type": "str", "required": True}}
     return {
         **common_spec(),

@@ -188,6 +188,8 @@ damaged:
   sample: []
 """
 
+from typing import Any
+
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._arguments import vm_spec
@@ -198,7 +200,7 @@ from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._store impo
 from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._transfer import Transfer
 
 
-def argument_spec() -> dict[str, dict]:
+def argument_spec() -> dict[str, Any]:
     return {
         **vm_spec(),
         "hop": {"type": "str", "required": True, "choices": ["fetch", "refresh"]},
