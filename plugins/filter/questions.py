@@ -49,7 +49,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 _value:
-  description: Items with C(machine), C(root), C(now) and C(vms).
+  description: Items with C(machine), C(root), C(now), C(libvirt) (whether it is asked) and C(vms).
   type: list
   elements: dict
 """

@@ -41,7 +41,7 @@ def make_plan(
         _check_names(vm, values, entry["root"], problems)
     if problems:
         raise _refusal(list(dict.fromkeys(problems)))
-    named = {f"{part}_host" for part in _PARTS} | {"now", "status_json"}
+    named = {f"{part}_host" for part in _PARTS} | {"now"}
     return {
         "vm": vm,
         **{name: value for name, value in values.items() if name not in named},

@@ -40,9 +40,19 @@ def questions(
         for machine in _machines(plan, part, answers):
             question = asked.setdefault(
                 machine,
-                {"machine": machine, "root": plan["roots"][machine], "now": plan["nows"][machine], "vms": []},
+                {
+                    "machine": machine,
+                    "root": plan["roots"][machine],
+                    "now": plan["nows"][machine],
+                    "libvirt": False,
+                    "vms": [],
+                },
             )
-            question["vms"].append({name: plan[name] for name in ("customer", "vm", "domain")})
+            # A machine that only stores images has no libvirt to be asked about domains.
+            hypervisor = machine != plan["backup_storage"]
+            question["libvirt"] = question["libvirt"] or hypervisor
+            names = ("customer", "vm") if part == "backup_storage" else ("customer", "vm", "domain")
+            question["vms"].append({name: plan[name] for name in names})
     return [asked[machine] for machine in sorted(asked)]
 
 

@@ -9,7 +9,7 @@ Everything is told from what the tasks of role ``cycle`` registered for a VM, un
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from . import _clock
@@ -41,6 +41,10 @@ def human_age(age: timedelta) -> str:
     return f"{hours} h {minutes} min" if hours else f"{minutes} min"
 
 
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
 def _done(registered: Any) -> dict[str, Any]:
     """What a task returned, or nothing when it was skipped, failed or never reached."""
     if not registered or registered.get("skipped") or registered.get("failed"):
@@ -62,23 +66,16 @@ def failures(variables: Mapping[str, Any]) -> list[str]:
     fetched = _done(variables.get("cycle_fetch"))
     if fetched.get("bitmap_mismatches"):
         found.append(
-            f"the dirty bitmap had missed {fetched['bitmap_mismatches']} changed blocks of image "
+            f"the dirty bitmap had missed {_count(fetched['bitmap_mismatches'], 'changed block')} of image "
             f"{fetched['image_id']}; the image is right, but find out who wrote behind QEMU's back"
         )
     for hop, keeper in (("cycle_fetch", "backup storage"), ("cycle_refresh", "standby host")):
         damaged = _done(variables.get(hop)).get("damaged") or []
         if damaged:
-            places = ", ".join(
-                sorted(
-                    {
-                        f"{mark['image']} disk {mark['disk']}" if "image" in mark else str(mark["disk"])
-                        for mark in damaged
-                    }
-                )
-            )
+            places = ", ".join(sorted({f"{mark['image']} disk {mark['disk']}" for mark in damaged}))
             found.append(
-                f"{len(damaged)} blocks of what the {keeper} held were damaged ({places}) and have been fetched again "
-                "for the new image; check that machine's disks"
+                f"{_count(len(damaged), 'block')} of what the {keeper} held {'was' if len(damaged) == 1 else 'were'} "
+                f"damaged ({places}) and came again for the new image; check that machine's disks"
             )
     return [str(sentence) for text in found for sentence in str(text).splitlines()]
 
@@ -113,18 +110,18 @@ def _story(variables: Mapping[str, Any]) -> list[str]:
     if not decision:
         return []
     plan = variables["cycle_plan"]["plan"]
-    lines = [*_copied(variables, decision, plan), *_standby(variables, decision), *_erased(variables)]
+    lines = [*_copied(variables, decision, plan), *_standby(variables, decision, plan), *_erased(variables)]
     if (_done(variables.get("cycle_close")).get("changed")) and not decision["take_image"]:
         lines.append(f"cleared away on {decision['active']} what an earlier run had left")
     return lines + list(decision["notes"])
 
 
 def _copied(variables: Mapping[str, Any], decision: Mapping[str, Any], plan: Mapping[str, Any]) -> list[str]:
-    storage = plan["backup_storage"]
+    storage, now = plan["backup_storage"], _clock.now(plan["nows"].get("localhost"))
     fetched = _done(variables.get("cycle_fetch"))
     if not decision["take_image"] or not fetched:
         newest = decision["newest_complete_id"]
-        held = f"newest image on {storage}: {newest}" if newest else f"no image on {storage}"
+        held = f"newest image on {storage}: {_aged(newest, now)}" if newest else f"no image on {storage}"
         return [f"no image taken: {decision['why']}" if not decision["take_image"] else "no image taken", held]
     if not fetched["published"]:
         return [f"would take an image and copy it to {storage}: {decision['why']}"]
@@ -150,23 +147,29 @@ def _found(disk: Mapping[str, Any]) -> str:
     return f"{how} ({disk['reason']})" if disk.get("reason") else how
 
 
-def _standby(variables: Mapping[str, Any], decision: Mapping[str, Any]) -> list[str]:
-    standby = decision["standby"]
+def _standby(variables: Mapping[str, Any], decision: Mapping[str, Any], plan: Mapping[str, Any]) -> list[str]:
+    standby, now = decision["standby"], _clock.now(plan["nows"].get("localhost"))
     refreshed, switched = _done(variables.get("cycle_refresh")), _done(variables.get("cycle_standby"))
     if refreshed and switched:
         sent = f", {human_size(refreshed['bytes_sent'])} sent" if "bytes_sent" in refreshed else ""
-        return [f"standby {standby} holds {refreshed['image_id']}, defined and ready to start{sent}"]
+        return [f"standby {standby} holds {_aged(refreshed['image_id'], now)}, defined and ready to start{sent}"]
     held = decision["standby_generation"]
+    if held:
+        held = _aged(held, now)
     if refreshed:
         return [f"standby {standby} has received {refreshed['image_id']}, but its current generation is still {held}"]
-    return [f"standby {standby} holds {held}" if held else f"standby {standby} holds nothing yet"]
+    return [f"standby {standby} holds {held or 'nothing yet'}"]
+
+
+def _aged(image_id: str, now: datetime) -> str:
+    return f"{image_id} ({human_age(now - _clock.instant(image_id))} old)"
 
 
 def _erased(variables: Mapping[str, Any]) -> list[str]:
     pruned = _done(variables.get("cycle_prune"))
     if not pruned:
         return []
-    kept = f"{len(pruned['kept'])} images kept"
+    kept = f"{_count(len(pruned['kept']), 'image')} kept"
     if not pruned["erased"]:
         return [f"nothing to erase, {kept}"]
     return [f"erased {', '.join(entry['id'] for entry in pruned['erased'])}; {kept}"]

@@ -208,10 +208,10 @@ TABLE: tuple[Setting, ...] = (
     Setting(
         "keep_generations",
         "int",
-        "So many generations older than the current one stay on the standby host.",
+        "So many of the newest generations stay on the standby host, the current one counted.",
         default=1,
         unit="generations",
-        minimum=0,
+        minimum=1,
     ),
     Setting(
         "timezone",

@@ -42,6 +42,10 @@ options:
       domain:
         description: Name of its libvirt domain. Left out, it is the VM's name.
         type: str
+  libvirt:
+    description: Whether libvirt is asked for the domains. A machine that only stores images needs none.
+    type: bool
+    default: true
 """
 
 EXAMPLES = r"""
@@ -169,7 +173,7 @@ domains:
       elements: dict
       returned: when it exists
     refused:
-      description: Disks and devices an image can't hold, under the names by which they can be excluded, with the reason.
+      description: Disks and devices an image can't hold, with the reason, under the names that exclude them.
       type: list
       elements: dict
       returned: when it exists
@@ -221,13 +225,17 @@ def argument_spec() -> dict[str, Any]:
         "vm": {"type": "str", "required": True},
         "domain": {"type": "str"},
     }
-    return {**common_spec(), "vms": {"type": "list", "elements": "dict", "default": [], "options": vm}}
+    return {
+        **common_spec(),
+        "vms": {"type": "list", "elements": "dict", "default": [], "options": vm},
+        "libvirt": {"type": "bool", "default": True},
+    }
 
 
 def ask(params: dict[str, Any]) -> dict[str, Any]:
     wanted = _host.layouts_of(params["vms"], params["root"])
     layouts = [layout for layout, _domain in wanted.values()]
-    libvirt = _host.libvirt_of(run)
+    libvirt = _host.libvirt_of(run) if params["libvirt"] else None
     return {
         "clock": _clock.iso(_clock.now(params["now"])),
         "version": _host.mover_version(run),

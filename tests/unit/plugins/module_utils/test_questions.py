@@ -32,7 +32,9 @@ def test_each_machine_is_asked_once_about_all_its_vms() -> None:
     assert [question["machine"] for question in asked] == ["a", "b", "c"]
     vms = [{"customer": "acme", "vm": "erp", "domain": "erp"}, {"customer": "acme", "vm": "crm", "domain": "crm2"}]
     assert all(question["vms"] == vms for question in asked)
-    assert [question["machine"] for question in questions([ERP, CRM], "backup_storage")] == ["c"]
+    assert [question["libvirt"] for question in asked] == [True, True, False]
+    stored = questions([ERP, CRM], "backup_storage")
+    assert [(question["machine"], question["vms"][1]) for question in stored] == [("c", {"customer": "acme", "vm": "crm"})]
 
 
 def test_the_standby_is_the_host_that_is_not_active() -> None:

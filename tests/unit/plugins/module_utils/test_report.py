@@ -36,7 +36,7 @@ def ran(world: World, **settings: Any) -> dict[str, Any]:
     """What the tasks of a whole good run have registered."""
     facts = Facts(world.hosts, {"c": world.stored}, {"b": world.held}, _clock.parse(world.now), VERSION)
     variables = {
-        "cycle_plan": {"plan": plan(**settings)},
+        "cycle_plan": {"plan": plan(now=world.now, **settings)},
         "cycle_preflight": {"decision": asdict(examine(plan(**settings), facts))},
         "cycle_fetch": {
             "image_id": TODAY,
@@ -91,7 +91,7 @@ def test_a_good_run_is_told_in_five_lines() -> None:
         "erp: ok",
         f"    image {TODAY} (filesystem-consistent) copied to c in 12 s: 4.0 MiB sent, 3.0 MiB changed",
         "    disk vda: changes by dirty bitmap",
-        f"    standby b holds {TODAY}, defined and ready to start, 3.0 MiB sent",
+        f"    standby b holds {TODAY} (0 min old), defined and ready to start, 3.0 MiB sent",
         "    erased 20260101T020000Z; 2 images kept",
         "1 of 1 VMs ok",
     ]
@@ -108,7 +108,7 @@ def test_a_run_with_nothing_to_do_says_why() -> None:
     variables["cycle_prune"]["erased"] = []
     lines = recap({"erp": variables}, ["erp"])
     assert f"    no image taken: image {TODAY} is of today" in lines
-    assert f"    newest image on c: {TODAY}" in lines
+    assert f"    newest image on c: {TODAY} (1 h 0 min old)" in lines
     assert "    nothing to erase, 2 images kept" in lines
 
 
@@ -159,7 +159,7 @@ def test_damage_found_turns_the_run_red(hop: str, keeper: str) -> None:
     variables[hop]["damaged"] = [{"image": YESTERDAY, "disk": "vda", "offset_bytes": 65536}]
     said = failures(variables)
     assert len(said) == 1
-    assert f"1 blocks of what the {keeper} held were damaged ({YESTERDAY} disk vda)" in said[0]
+    assert f"1 block of what the {keeper} held was damaged ({YESTERDAY} disk vda)" in said[0]
 
 
 def test_status_tells_everything_of_a_vm() -> None:
