@@ -15,6 +15,7 @@ __all__ = ["Device", "Disk", "Domain", "Selection", "parse", "resolve_volumes", 
 
 AGENT = "org.qemu.guest_agent.0"
 _FORMATS = ("qcow2", "raw")
+_NVRAM_FOLDER = "/var/lib/libvirt/qemu/nvram"
 _MEDIA = {"cdrom": "CD-ROM", "floppy": "floppy disk"}
 _SOURCES = {
     "dir": "a directory shown as a disk",
@@ -132,7 +133,11 @@ def _path(source: ElementTree.Element | None) -> str:
 def _nvram(root: ElementTree.Element) -> str:
     node = root.find("os/nvram")
     if node is None:
-        return ""
+        loader = root.find("os/loader[@type='pflash']")
+        if root.find("os[@firmware='efi']") is None and (loader is None or loader.get("stateless") == "yes"):
+            return ""
+        # Chosen by libvirt at the start, and told only while the machine runs (libvirt 9.0).
+        return f"{_NVRAM_FOLDER}/{root.findtext('name', '')}_VARS.fd"
     # Both spellings: text (all versions), and a <source> of its own (libvirt 8.5 and newer).
     return _path(node.find("source")) or (node.text or "").strip()
 

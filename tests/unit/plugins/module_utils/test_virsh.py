@@ -1,0 +1,162 @@
+# Copyright (c) 2026, edgecloud.resilient_vm contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Claims about how libvirt is asked, and what its words mean."""
+
+from __future__ import annotations
+
+import pytest
+from unit.libvirt_fakes import NO_JOB, UUID, World, disk, domain, facts_answer, never, refused, said
+
+from ansible_collections.edgecloud.resilient_vm.plugins.module_utils import _virsh
+from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._errors import ResilientVmError
+
+OURS = (
+    "<domainbackup mode='pull'><server transport='unix' socket='/run/resilient-vm/acme/erp/qemu/nbd.sock'/>"
+    "</domainbackup>"
+)
+THEIRS = "<domainbackup mode='pull'><server transport='unix' socket='/run/other/s'/></domainbackup>"
+PUSH = "<domainbackup mode='push'/>"
+FOLDER = "/run/resilient-vm/acme/erp"
+
+
+def virsh(world: World) -> _virsh.Virsh:
+    return _virsh.Virsh(world, sleep=never)
+
+
+def test_one_process_tells_all_facts_of_a_domain() -> None:
+    sizes = "vda 268435456 2297856 1507328\n sda - - -"
+    world = World({"virsh dumpxml": facts_answer(domain(disk()), sizes=sizes, checkpoints="resilient-vm-1\ntheirs")})
+    facts = virsh(world).facts(UUID)
+    assert len(world.calls) == 1
+    assert (facts.state, facts.reason, facts.running) == ("running", "booted", True)
+    assert facts.sizes == {"vda": (268435456, 2297856)}
+    assert (facts.own_checkpoints, facts.foreign_checkpoints) == (("resilient-vm-1",), ("theirs",))
+    assert facts.job is None
+
+
+@pytest.mark.parametrize(("xml", "ours"), [(OURS, True), (THEIRS, False), (PUSH, False)])
+def test_a_backup_job_is_ours_only_by_where_its_socket_lies(xml: str, ours: bool) -> None:
+    facts = virsh(World({"virsh dumpxml": facts_answer(domain(), job=xml)})).facts(UUID)
+    assert facts.job is not None
+    assert facts.job.within(FOLDER) is ours
+
+
+def test_a_neighbours_folder_with_the_same_beginning_is_not_ours() -> None:
+    assert not _virsh.Job("/run/resilient-vm/acme/erp2/qemu/nbd.sock").within(FOLDER)
+
+
+def test_no_word_about_a_job_is_not_taken_for_no_job() -> None:
+    answer = facts_answer(domain())
+    world = World({"virsh dumpxml": refused("error: something else")})
+    world.answers["virsh dumpxml"] = type(answer)(1, answer.stdout, "error: something else")
+    with pytest.raises(ResilientVmError, match="backup job"):
+        virsh(world).facts(UUID)
+
+
+@pytest.mark.parametrize(
+    "stderr",
+    [
+        "error: failed to connect to the hypervisor\nerror: Failed to connect socket to '/run/libvirt-sock'",
+        "error: Disconnected from qemu:///system due to end of file",
+        "error: End of file while reading data: Input/output error",
+    ],
+)
+def test_a_silent_libvirt_is_told_from_a_no(stderr: str) -> None:
+    with pytest.raises(_virsh.Unreachable):
+        virsh(World({"virsh": refused(stderr)})).job(UUID)
+
+
+def test_domains_are_found_by_whole_name_even_when_it_looks_like_a_number() -> None:
+    world = World({"virsh list --all --uuid --name": said(f"{UUID} 7\nother name with space\n\n")})
+    assert virsh(world).domains() == {"7": UUID, "name with space": "other"}
+
+
+def test_a_domain_that_is_gone_has_no_state_and_no_job() -> None:
+    world = World({"virsh": refused(f"error: failed to get domain '{UUID}'")})
+    assert virsh(world).state(UUID) == ("", "")
+    assert virsh(world).job(UUID) is None
+
+
+@pytest.mark.parametrize(
+    ("text", "state"),
+    [
+        ("running (booted)\n\n", ("running", "booted")),
+        ("shut off (crashed)\n", ("shut off", "crashed")),
+        ("paused (I/O error)\n", ("paused", "I/O error")),
+        ("running\n", ("running", "")),
+    ],
+)
+def test_states_are_read_with_their_reason(text: str, state: tuple[str, str]) -> None:
+    assert virsh(World({"virsh domstate": said(text)})).state(UUID) == state
+
+
+def test_ending_our_job_waits_until_it_is_gone() -> None:
+    world = World({"virsh backup-dumpxml": [said(OURS), said(OURS), refused(NO_JOB)], "virsh domjobabort": said()})
+    assert virsh(world).abort_backup(UUID, FOLDER) is True
+    assert world.asked("virsh domjobabort") == ["virsh domjobabort"]
+
+
+@pytest.mark.parametrize("job", [said(THEIRS), said(PUSH), refused(NO_JOB)])
+def test_nobody_elses_job_is_ever_ended(job: object) -> None:
+    world = World({"virsh backup-dumpxml": job})
+    assert virsh(world).abort_backup(UUID, FOLDER) is False
+    assert not world.asked("virsh domjobabort")
+
+
+def test_a_job_that_does_not_end_is_told() -> None:
+    world = World({"virsh backup-dumpxml": said(OURS), "virsh domjobabort": said()})
+    with pytest.raises(ResilientVmError, match="does not end"):
+        virsh(world).abort_backup(UUID, FOLDER)
+
+
+def test_a_checkpoint_whose_bitmap_died_is_forgotten_by_its_metadata() -> None:
+    world = World(
+        {"virsh checkpoint-delete": [refused("error: bitmap 'x' not found in backing chain of 'vda'"), said()]}
+    )
+    virsh(world).delete_checkpoint(UUID, "x")
+    assert world.calls == [f"virsh checkpoint-delete {UUID} x", f"virsh checkpoint-delete {UUID} x --metadata"]
+
+
+def test_frozen_file_systems_are_counted() -> None:
+    world = World(
+        {"virsh domfsfreeze": said("Froze 3 filesystem(s)\n"), "virsh domfsthaw": said("Thawed 0 filesystem(s)")}
+    )
+    assert (virsh(world).freeze(UUID, 1), virsh(world).thaw(UUID, 1)) == (3, 0)
+
+
+@pytest.mark.parametrize(
+    ("text", "busy"),
+    [
+        ("Job type:         None\n", ""),
+        ("Job type:         Unbounded\nOperation:        Outgoing migration\n", "Outgoing migration"),
+    ],
+)
+def test_what_libvirt_is_busy_with_is_told(text: str, busy: str) -> None:
+    assert virsh(World({"virsh domjobinfo": said(text)})).other_job(UUID) == busy
+
+
+def test_a_checkpoint_tells_which_files_it_counts_on() -> None:
+    xml = (
+        "<domaincheckpoint><name>c</name><disks><disk name='vda' checkpoint='bitmap' bitmap='c'/>"
+        f"<disk name='vdb' checkpoint='no'/></disks>{domain(disk('vda'), disk('vdb'))}</domaincheckpoint>"
+    )
+    world = World({"virsh checkpoint-dumpxml": said(xml)})
+    assert virsh(world).checkpoint_sources(UUID, "c") == {"vda": "/images/vda.qcow2"}
+    assert virsh(World({"virsh checkpoint-dumpxml": refused("error: gone")})).checkpoint_sources(UUID, "c") is None
+
+
+def test_sizes_libvirt_cannot_tell_are_left_out() -> None:
+    xml = "<domaincheckpoint><disks><disk name='vda' size='131072'/><disk name='vdb'/></disks></domaincheckpoint>"
+    assert virsh(World({"virsh checkpoint-dumpxml": said(xml)})).checkpoint_sizes(UUID, "c") == {"vda": 131072}
+    assert virsh(World({"virsh checkpoint-dumpxml": refused("error: broken bitmap")})).checkpoint_sizes(UUID, "c") == {}
+
+
+def test_a_failed_order_is_one_sentence_with_libvirts_reason() -> None:
+    world = World(
+        {"virsh resume": refused("error: Failed to resume domain\nerror: Requested operation is not valid\n")}
+    )
+    with pytest.raises(
+        ResilientVmError, match="virsh resume failed: Failed to resume domain; Requested operation is not valid"
+    ):
+        virsh(world).resume(UUID)
