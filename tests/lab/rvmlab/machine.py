@@ -224,6 +224,7 @@ def run_in(
 def stop(lab: Lab, name: str, seconds: float = 30) -> None:
     """Power a machine off as its owner would, and kill it only when that does not end in time."""
     pid = cgroups.pid_one(lab, name)
+    ending = cgroups.pids(lab, name)
     if pid is not None:
         if cgroups.frozen(lab, name):
             cgroups.freeze(lab, name, on=False)
@@ -231,12 +232,15 @@ def stop(lab: Lab, name: str, seconds: float = 30) -> None:
             os.kill(pid, signal.SIGRTMIN + 4)  # systemd: start poweroff.target
         if not until(lambda: not cgroups.pids(lab, name), seconds=seconds):
             log(f"machine {name} did not power off within {seconds:.0f} s and is killed")
-    kill(lab, name)
+    kill(lab, name, ending)
 
 
-def kill(lab: Lab, name: str) -> None:
-    """End every process of a machine at once and wait until its disks are free again."""
+def kill(lab: Lab, name: str, ending: Sequence[int] = ()) -> None:
+    """End every process of a machine at once, and wait until they and the use of its disks are over."""
+    ending = [*ending, *cgroups.pids(lab, name)]
     cgroups.kill_all(lab, name)
+    # Gone from the process table too, which needs the box's init; not worth failing for when that one is slow.
+    until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in ending), seconds=5)
     folder = lab.machine_dir(name)
     if not until(lambda: not attached_loops(folder), seconds=20):
         raise LabError(f"a disk of machine {name} is still in use by {', '.join(attached_loops(folder))}")
