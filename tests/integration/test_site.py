@@ -278,6 +278,40 @@ def test_a_host_key_that_changed_is_pinned_anew_by_site_and_only_by_site(world: 
     assert REFUSED in as_storage(world, "b", command="id")
 
 
+def test_a_schedule_starts_every_vm_at_its_own_minute(world: World, tmp_path: Path) -> None:
+    """C stands in for a control node, since this one may have no systemd."""
+    play = {
+        "name": "Schedule",
+        "hosts": "c",
+        "gather_facts": False,
+        "roles": ["edgecloud.resilient_vm.control_schedule"],
+        "vars": {
+            "control_schedule_folder": "/tmp",
+            "control_schedule_inventory": "/tmp/one customer",
+            "control_schedule_ansible_playbook": "/usr/bin/echo",
+            "control_schedule_user": "root",
+        },
+    }
+    (tmp_path / "play.yml").write_text(json.dumps([play]))
+
+    def run(*options: str, **variables: object) -> Played:
+        return world.play_file(tmp_path / "play.yml", *options, "-e", json.dumps(variables))
+
+    before = tree(world, "c")
+    assert run("--check").changed > 0
+    assert tree(world, "c") == before
+    run()
+    assert run().changed == 0
+    starts = world.on("c", "systemctl show -P NextElapseUSecRealtime 'resilient-vm-daily@*.timer'").split("\n")
+    assert len({start for start in starts if start}) == 2, starts
+    world.on("c", "systemctl start resilient-vm-daily@erp.service")
+    started = world.on("c", "journalctl -u resilient-vm-daily@erp.service -o cat")
+    assert "-i /tmp/one customer edgecloud.resilient_vm.daily --limit erp" in started
+    run(control_schedule_vms=["web"])
+    assert world.on("c", "ls /etc/systemd/system/timers.target.wants | grep daily") == "resilient-vm-daily@web.timer"
+    run(control_schedule_vms=[])
+
+
 @pytest.mark.usefixtures("story")
 def test_unprotect_wants_the_vm_to_be_named(world: World) -> None:
     before = trees(world)

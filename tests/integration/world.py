@@ -141,6 +141,23 @@ class World:
             raise AssertionError(f"{name} ended with {done.returncode}, expected {expect}:\n{done.stdout}")
         return Played(done.returncode, done.stdout)
 
+    def play_file(self, playbook: Path, *options: str) -> Played:
+        """Run a playbook of the test's own on the lab's inventory."""
+        words = [str(Path(sys.executable).with_name("ansible-playbook")), "-i", "tests/lab/inventory/", str(playbook)]
+        done = subprocess.run(
+            [*words, *options],
+            cwd=ROOT,
+            env=self.environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=600,
+            check=False,
+        )
+        assert done.returncode == 0, done.stdout
+        return Played(done.returncode, done.stdout)
+
     def play_module(self, host: str, module: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
         """Call one of our modules on a machine, as the playbooks do; its result."""
         words = [str(Path(sys.executable).with_name("ansible")), host, "-i", "tests/lab/inventory/"]
