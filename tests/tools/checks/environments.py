@@ -17,10 +17,13 @@ from .pythons import Python, ask
 
 __all__ = ["Environment", "ensure_packages"]
 
+# Programs that tests and tools call, and the Debian packages that bring them
+_PROGRAMS = {"git": "git", "ssh-keygen": "openssh-client"}
+
 
 def ensure_packages(job: Job, python: Python) -> None:
-    """Install what a bare Debian lacks for building virtual environments and for listing the checkout's files."""
-    missing = [] if shutil.which("git") else ["git"]
+    """Install what the fast part needs and a bare Debian lacks."""
+    missing = [package for program, package in _PROGRAMS.items() if not shutil.which(program)]
     if not python.has_ensurepip:
         missing.append(f"python{python.version}-venv")
     if not missing:

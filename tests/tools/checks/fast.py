@@ -19,16 +19,22 @@ from .pythons import CORES, Carrier, Python, carriers, newest_core
 from .runner import Stage
 from .sanity import sanity
 
-__all__ = ["Fast", "pytest", "set_up"]
+__all__ = ["Fast", "packages", "pytest", "set_up"]
 
 # What runs on managed machines is promised for these.
 TARGET_MINORS = range(9, 14)
 _COPY = "the copy under the collection's full name"
+_PACKAGES = "packages of this machine"
 
 
 def set_up(environment: Environment) -> Stage:
     """The stage that builds an environment."""
-    return Stage(f"set-up of {environment.folder.name}", environment.build, counted=False)
+    return Stage(f"set-up of {environment.folder.name}", environment.build, (_PACKAGES,), counted=False)
+
+
+def packages(python: Python) -> Stage:
+    """The stage that comes before all others."""
+    return Stage(_PACKAGES, partial(ensure_packages, python=python), counted=False)
 
 
 def pytest(
@@ -135,7 +141,7 @@ class Fast:
     def _others(self) -> list[Carrier]:
         """The oldest and the newest ansible-core, where they are not the main one."""
         found = carriers(self.pythons)
-        return [carrier for carrier in found if carrier and carrier != self.main]
+        return [carrier for carrier in found if carrier and str(carrier) != str(self.main)]
 
     def not_run(self) -> list[str]:
         """A sentence for each thing that this machine's Pythons cannot carry."""
@@ -197,23 +203,16 @@ class Fast:
         """All of them, in the order in which they are best started."""
         core = set_up(self.core)
         others = [(carrier, self._environment(carrier)) for carrier in self._others()]
-        mine = self.main.python
         run_sanity = partial(sanity, environment=self.core, targets=self.targets)
         needs_core = (core.name, _COPY)
-        packages = Stage("packages of this machine", partial(ensure_packages, python=mine), counted=False)
-        copy = Stage(_COPY, lambda _job: tree.synchronize(), (packages.name,), counted=False)
-
-        def after_packages(stage: Stage) -> Stage:
-            return Stage(stage.name, stage.work, (packages.name,), counted=False)
-
         return [
-            packages,
-            copy,
-            after_packages(core),
-            after_packages(set_up(self.lint)),
+            packages(self.main.python),
+            Stage(_COPY, lambda _job: tree.synchronize(), (_PACKAGES,), counted=False),
+            core,
+            set_up(self.lint),
             Stage("sanity", run_sanity, needs_core),
             *self._lint_stages(),
-            *(after_packages(set_up(environment)) for _carrier, environment in others),
+            *(set_up(environment) for _carrier, environment in others),
             *self._on_core(self.main, self.core),
             *(stage for carrier, environment in others for stage in self._on_core(carrier, environment)),
             Stage("artifact", partial(_galaxy, environment=self.core), needs_core),

@@ -12,11 +12,12 @@ import signal
 import sys
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import NoReturn
 
 from . import lab
 from .environments import Environment
-from .fast import Fast
+from .fast import Fast, packages
 from .job import StageFailed
 from .places import DEV
 from .pythons import find
@@ -74,30 +75,31 @@ def _chosen(stages: Sequence[Stage], words: Sequence[str]) -> list[Stage]:
 
 def _merged(stages: Sequence[Stage]) -> list[Stage]:
     """Without the set-ups that stand there twice."""
-    return list({stage.name: stage for stage in reversed(stages)}.values())[::-1]
+    return list({stage.name: stage for stage in stages}.values())
 
 
 def _run(options: argparse.Namespace) -> int:
     deadline = time.monotonic() + options.minutes * 60
     pythons = find()
     mine = next(python for python in pythons if python.minor == sys.version_info.minor)
-    fast = Fast.on(pythons, mine, options.pytest)
+    # Where it can't build environments, the first stage installs what it lacks.
+    able = [replace(python, has_ensurepip=True) if python is mine else python for python in pythons]
+    fast = Fast.on(able, mine, options.pytest)
     environment = Environment("lab", mine, fast.main.core, ("requirements-lab.txt",))
     everything = not (options.fast or options.lab or options.soak)
     stages: list[Stage] = []
     not_run: list[str] = []
-    packages = fast.stages()[0]
     if options.fast or everything:
         stages += fast.stages()
         not_run += fast.not_run()
     if options.lab or everything:
-        stages += [packages, *lab.lab_stages(environment, options.pytest)]
+        stages += [packages(mine), *lab.lab_stages(environment, options.pytest)]
         not_run += lab.not_there()
     if options.soak:
-        stages += [packages, *lab.soak_stages(environment, options.pytest)]
+        stages += [packages(mine), *lab.soak_stages(environment, options.pytest)]
     stages = _chosen(_merged(stages), options.only)
     print(f"{fast.main}, {len(stages)} stages; logs are in {DEV / 'logs'}", flush=True)
-    totals = summary(run_all(stages, deadline), not_run)
+    totals = summary(run_all(stages, deadline), [] if options.only else not_run)
     return 1 if totals.failed or not totals.passed else 0
 
 
