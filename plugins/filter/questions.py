@@ -31,8 +31,8 @@ options:
     required: true
   answers:
     description:
-      - The registered loop over M(edgecloud.resilient_vm.host_info), which tells which of a VM's two hosts is its
-        standby now. Without it the inventory decides.
+      - The registered loop over M(edgecloud.resilient_vm.host_info). It tells which of a VM's two hosts is its standby
+        now, and which machines could not be reached and are not asked again. Without it the inventory decides.
     type: dict
 """
 

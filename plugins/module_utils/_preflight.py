@@ -137,6 +137,8 @@ class _Examination:
         elif due:
             self._check_order(newest_id)
         take = due and self.usable[self.active]
+        if due and not take:
+            why = f"one is due ({why}), but {self.active} is out of reach"
         current = (self.held.get("current") or {}).get("id") or self._last_sent()
         state = self._state(self.storage_host) or {}
         return Decision(
@@ -177,18 +179,15 @@ class _Examination:
         """Whether a machine answered and is laid out; if not, the reason is among the problems (or ``later``)."""
         fact = self.facts.hosts.get(name) or {}
         told = self.problems if name == self.storage_host else self.later
-        before = len(told)
         answers = [fact]
         if name == self.storage_host:
             answers.append(self.stored)
         if name == self.standby:
             answers.append(self.held)
-        for answer in answers:
-            if not answer.get("answered"):
-                reason = answer.get("msg") or f"machine {name} was not asked about {self.vm}; run the whole playbook"
-                if reason not in told:
-                    told.append(reason)
-        if len(told) > before:
+        silent = next((answer for answer in answers if not answer.get("answered")), None)
+        if silent is not None:
+            unasked = f"machine {name} was not asked about {self.vm}; run the whole playbook"
+            told.append(silent.get("msg") or unasked)
             return False
         self._check_machine(name, fact)
         return True
@@ -217,9 +216,9 @@ class _Examination:
 
     def _check_states(self) -> None:
         said = {name: fact.get("state") for name, fact in sorted(self.facts.hosts.items()) if fact.get("answered")}
-        for name, state in said.items():
-            if not state:
-                self.problems.append(f"{self.vm} has no state document on {name}; {_SITE}")
+        unknown = ", ".join(name for name, state in said.items() if not state)
+        if unknown:
+            self.problems.append(f"{self.vm} has no state document on {unknown}; {_SITE}")
         known = {name: (state["epoch"], state["active"]) for name, state in said.items() if state}
         if len(set(known.values())) > 1:
             told = ", ".join(f"{name}: epoch {epoch} on {active}" for name, (epoch, active) in sorted(known.items()))
@@ -316,7 +315,7 @@ class _Examination:
     # the backup storage
 
     def _check_storage(self) -> None:
-        if not self.stored.get("laid_out"):
+        if not self.stored.get("laid_out") and self._state(self.storage_host):
             self.problems.append(f"{self.vm} is not laid out on {self.storage_host}; {_SITE}")
         for image in self.stored.get("images") or []:
             if image["problem"]:

@@ -33,11 +33,15 @@ def questions(
 ) -> list[dict[str, Any]]:
     """For each machine that plays a part (``all``, ``standby``, ``backup_storage``) the arguments of one question.
 
-    ``answers`` of host_info tell which of two hosts is a VM's standby now; without them the inventory does.
+    ``answers`` of host_info tell which of two hosts is a VM's standby now (without them the inventory does), and
+    which machines it is no use to ask again.
     """
     asked: dict[str, dict[str, Any]] = {}
+    silent = {_machine_of(answer) for answer in _results(answers) if answer.get("reachable") is False}
     for plan in plans:
         for machine in _machines(plan, part, answers):
+            if machine in silent:
+                continue
             question = asked.setdefault(
                 machine,
                 {
@@ -64,6 +68,14 @@ def _machines(plan: Mapping[str, Any], part: str, answers: Mapping[str, Any] | N
     return [plan[part]]
 
 
+def _results(answers: Mapping[str, Any] | None) -> list[Mapping[str, Any]]:
+    return list((answers or {}).get("results") or [])
+
+
+def _machine_of(answer: Mapping[str, Any]) -> str:
+    return str(answer[answer.get("ansible_loop_var", "item")]["machine"])
+
+
 def told_of(answers: Mapping[str, Any], plan: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     """What each machine answered about one VM, by machine.
 
@@ -72,8 +84,8 @@ def told_of(answers: Mapping[str, Any], plan: Mapping[str, Any]) -> dict[str, di
     """
     told = {}
     key = f"{plan['customer']}/{plan['vm']}"
-    for answer in answers.get("results") or []:
-        machine = answer[answer.get("ansible_loop_var", "item")]["machine"]
+    for answer in _results(answers):
+        machine = _machine_of(answer)
         if machine not in plan["machines"]:
             continue
         names = [name for name in (*_BY_VM, *_WHOLE) if name in answer]

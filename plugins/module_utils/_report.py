@@ -20,6 +20,11 @@ from ._retention import Image, Policy, next_erase
 __all__ = ["failures", "human_size", "recap", "status", "status_table"]
 
 _DISK_MEMBERS = ("target", "size_bytes", "found_by", "reason", "bytes_sent", "proven")
+_CONSISTENCY = {
+    "filesystem": "file systems consistent",
+    "crash": "as after a power cut",
+    "offline": "of the stopped VM",
+}
 HostVars = Mapping[str, Mapping[str, Any]]
 
 
@@ -130,7 +135,7 @@ def _copied(variables: Mapping[str, Any], decision: Mapping[str, Any], plan: Map
     sent, changed = fetched["bytes_sent"], sum(disk["changed_bytes"] for disk in fetched["disks"])
     resumed = sum(disk["resumed_bytes"] for disk in fetched["disks"])
     lines = [
-        f"image {fetched['image_id']} ({fetched['consistency']}-consistent) copied to {storage} in "
+        f"image {fetched['image_id']} ({_CONSISTENCY[fetched['consistency']]}) copied to {storage} in "
         f"{fetched['seconds']:.0f} s: {human_size(sent)} sent, {human_size(changed)} changed"
         + (f", {human_size(resumed)} were there from an earlier try" if resumed else "")
         + (", going on with a copy that was running" if fetched.get("attached") else "")
@@ -190,8 +195,8 @@ def _row(vm: str, variables: Mapping[str, Any]) -> dict[str, Any]:
         return {"vm": vm, "alarm": f"{vm} is not looked after: {problems[0]}", "problems": problems}
     hosts = told_of(variables.get("cycle_hosts") or {}, plan)
     standby = standby_host(plan, hosts)
-    stored = told_of(variables.get("cycle_images") or {}, plan).get(plan["backup_storage"]) or {}
-    held = told_of(variables.get("cycle_standbys") or {}, plan).get(standby) or {}
+    stored = _entry(variables, "cycle_images", plan, plan["backup_storage"], hosts)
+    held = _entry(variables, "cycle_standbys", plan, standby, hosts)
     now = _clock.now(plan["nows"].get("localhost"))
     images = stored.get("images") or []
     newest, current = stored.get("newest"), held.get("current")
@@ -230,6 +235,16 @@ def _row(vm: str, variables: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
+def _entry(
+    variables: Mapping[str, Any], register: str, plan: Mapping[str, Any], machine: str, hosts: Mapping[str, Any]
+) -> Mapping[str, Any]:
+    """What a machine said when asked a second time; when it wasn't, what it said the first time."""
+    told = told_of(variables.get(register) or {}, plan).get(machine)
+    if told is None:
+        told = {"answered": False, "msg": (hosts.get(machine) or {}).get("msg") or f"{machine} was not asked"}
+    return told
+
+
 def _proven_share(disk: Mapping[str, Any]) -> float:
     """Which part of a disk has been read again, and found right, since its running round began; 0 to 1."""
     proven = disk.get("proven") or {}
@@ -265,7 +280,7 @@ def _row_problems(
 def _alarm(vm: str, plan: Mapping[str, Any], stored: Mapping[str, Any], age: timedelta | None) -> str:
     storage = plan["backup_storage"]
     if not stored.get("answered"):
-        return f"the age of the newest image of {vm} is unknown: {stored.get('msg') or f'{storage} was not asked'}"
+        return f"the age of the newest image of {vm} is unknown: {stored['msg']}"
     if age is None:
         return f"{vm} has no image on {storage}; run the daily playbook"
     if age > timedelta(hours=plan["max_age_hours"]):
@@ -344,8 +359,8 @@ def _remarks(row: Mapping[str, Any]) -> list[str]:
 
 def _proof(disk: Mapping[str, Any]) -> str:
     proven = disk["proven"] or {}
-    whole = f"; the whole disk at {proven['full_round']}" if proven.get("full_round") else ""
-    if not proven.get("round_started"):
-        return f"disk {disk['target']}: nothing proven by re-reading yet{whole}"
-    share = f"{100 * disk['proven_share']:.0f} %"
-    return f"disk {disk['target']}: {share} proven by re-reading since {proven['round_started']}{whole}"
+    whole = f"proven by re-reading as a whole at {proven['full_round']}" if proven.get("full_round") else ""
+    share = f"{100 * disk['proven_share']:.0f} % proven by re-reading since {proven.get('round_started')}"
+    if not disk["proven_share"]:
+        return f"disk {disk['target']}: {whole or 'nothing proven by re-reading yet'}"
+    return f"disk {disk['target']}: {share}{', before that ' * bool(whole)}{whole}"

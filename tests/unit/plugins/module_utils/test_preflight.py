@@ -210,6 +210,7 @@ def test_without_the_active_host_the_standby_still_gets_what_there_is_and_nothin
     decision = decide(World().holds(image("20260113T020000Z"), image(YESTERDAY), standby="20260113T020000Z").gone("a"))
     assert (decision.take_image, decision.refresh_standby, decision.prune) == (False, True, False)
     assert decision.later == ["machine a can't be reached (timed out)"]
+    assert decision.why == "one is due (the newest image is of 2026-01-14), but a is out of reach"
 
 
 def test_a_machine_nobody_asked_is_named() -> None:

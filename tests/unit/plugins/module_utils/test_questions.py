@@ -34,7 +34,9 @@ def test_each_machine_is_asked_once_about_all_its_vms() -> None:
     assert all(question["vms"] == vms for question in asked)
     assert [question["libvirt"] for question in asked] == [True, True, False]
     stored = questions([ERP, CRM], "backup_storage")
-    assert [(question["machine"], question["vms"][1]) for question in stored] == [("c", {"customer": "acme", "vm": "crm"})]
+    assert [(question["machine"], question["vms"][1]) for question in stored] == [
+        ("c", {"customer": "acme", "vm": "crm"})
+    ]
 
 
 def test_the_standby_is_the_host_that_is_not_active() -> None:
@@ -74,3 +76,9 @@ def test_a_machine_without_an_answer_says_why() -> None:
 def test_other_customers_machines_are_left_out() -> None:
     assert told_of({"results": [answer("z", domains={}, states={})]}, ERP) == {}
     assert told_of({"skipped": True}, ERP) == {}
+
+
+def test_a_machine_that_did_not_answer_is_not_asked_again() -> None:
+    silent = {"results": [answer("c", msg="can't be reached", reachable=False), answer("b", domains={}, states={})]}
+    assert questions([ERP], "backup_storage", silent) == []
+    assert [question["machine"] for question in questions([ERP], "standby", silent)] == ["b"]

@@ -89,7 +89,7 @@ def test_a_good_run_is_told_in_five_lines() -> None:
     lines = recap({"erp": ran(World().holds(image(YESTERDAY), standby=YESTERDAY))}, ["erp"])
     assert lines == [
         "erp: ok",
-        f"    image {TODAY} (filesystem-consistent) copied to c in 12 s: 4.0 MiB sent, 3.0 MiB changed",
+        f"    image {TODAY} (file systems consistent) copied to c in 12 s: 4.0 MiB sent, 3.0 MiB changed",
         "    disk vda: changes by dirty bitmap",
         f"    standby b holds {TODAY} (0 min old), defined and ready to start, 3.0 MiB sent",
         "    erased 20260101T020000Z; 2 images kept",
@@ -206,6 +206,12 @@ def test_a_dead_production_host_is_told_and_no_alarm_of_its_own() -> None:
     row = status({"erp": asked(World().holds(image(TODAY), standby=TODAY).gone("a"))}, ["erp"])[0]
     assert row["alarm"] == ""
     assert row["problems"] == ["machine a can't be reached (timed out)"]
+
+
+def test_a_dead_machine_is_told_once() -> None:
+    variables = asked(World().holds(image(TODAY), standby=TODAY).gone("b"))
+    variables["cycle_standbys"] = {"results": []}
+    assert status({"erp": variables}, ["erp"])[0]["problems"] == ["machine b can't be reached (timed out)"]
 
 
 def test_the_table_has_a_line_a_vm_and_remarks_below() -> None:
