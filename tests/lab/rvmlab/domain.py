@@ -76,6 +76,7 @@ class Guest:
     agent: bool = True
     writer: bool = True
     rate_kib: int = 1024
+    tpm: bool = False
 
     @classmethod
     def of_kind(cls, name: str, kind: str) -> Guest:
@@ -139,6 +140,8 @@ def domain_xml(guest: Guest, cmdline: str) -> str:
     )
     if guest.agent:
         devices.append("<channel type='unix'><target type='virtio' name='org.qemu.guest_agent.0'/></channel>")
+    if guest.tpm:
+        devices.append("<tpm model='tpm-crb'><backend type='emulator' version='2.0'/></tpm>")
     devices.append("<memballoon model='none'/>")
     lines = [
         f"<domain type={quoteattr(guest.domain_type)}>",

@@ -87,6 +87,7 @@ def add_create(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("--memory", type=int, metavar="MIB", help="memory")
     sub.add_argument("--type", default="qemu", help="libvirt's domain type: qemu, which works everywhere, or kvm")
     sub.add_argument("--no-agent", action="store_true", help="give it no guest agent")
+    sub.add_argument("--tpm", action="store_true", help="give it an emulated TPM, whose state lies on the machine")
     sub.add_argument("--no-writer", action="store_true", help="have it write nothing until told to")
     sub.add_argument("--rate", type=int, default=1024, metavar="KIB", help="random data a second and disk (1024)")
     sub.add_argument("--start", action="store_true", help="start it and wait until it is up")
@@ -113,6 +114,7 @@ def guest_from(options: argparse.Namespace) -> Guest:
         agent=not options.no_agent,
         writer=not options.no_writer,
         rate_kib=options.rate,
+        tpm=options.tpm,
     )
 
 

@@ -40,6 +40,7 @@ CMDLINE = "console=ttyS0 quiet panic=-1 mitigations=off"
 # What the boot loader can read: fewer features, and blocks so large that the kernel is one extent.
 EXT4_BLOCK_SIZE = "4096"
 EXT4_FEATURES = "^64bit,^metadata_csum,^metadata_csum_seed,^orphan_file"
+LOADER = "lib64/ld-linux-x86-64.so.2"
 MIB = 1 << 20
 # To be raised when the functions that build disks change what they make.
 DISK_LAYOUT = 2
@@ -138,11 +139,19 @@ def build_initrd(packages: Path, target: Path) -> None:
 
 def add_agent(archive: Archive, packages: Path) -> None:
     """Add the guest agent with the libraries it names."""
-    loader = "lib64/ld-linux-x86-64.so.2"
-    listed = run(["chroot", packages, f"/{loader}", "--list", "/usr/sbin/qemu-ga"]).stdout
+    listed = run(["chroot", packages, f"/{LOADER}", "--list", "/usr/sbin/qemu-ga"]).stdout
     paths = {word.lstrip("/") for line in listed.splitlines() for word in line.split() if word.startswith("/")}
-    for path in sorted({*paths, loader, "usr/sbin/qemu-ga"}):
-        archive.file(path, (packages / path).resolve().read_bytes(), 0o755)
+    for path in sorted({*paths, LOADER, "usr/sbin/qemu-ga"}):
+        archive.file(path, inside(packages, path).read_bytes(), 0o755)
+
+
+def inside(root: Path, path: str) -> Path:
+    """Follow links as a process with that root would; an absolute one must not lead to the box's own file."""
+    found = root / path
+    while found.is_symlink():
+        target = os.readlink(found)
+        found = root / target.lstrip("/") if target.startswith("/") else found.parent / target
+    return found
 
 
 def collect_module(modules: Path, name: str, loaded: dict[str, bytes]) -> None:
@@ -232,7 +241,8 @@ def build_bios_disk(lab: Lab, kit: Path, image: Path, size: int) -> None:
     point.mkdir(exist_ok=True)
     script = 'mount -o loop "$1" "$2" && shift && at=$1 && shift && "$@" --install "$at/boot"'
     libraries = str(packages / "lib/x86_64-linux-gnu")
-    loader = [str(packages / "lib64/ld-linux-x86-64.so.2"), "--library-path", libraries]
+    # The packages' own loader and libraries, because the box may have others.
+    loader = [str(inside(packages, LOADER)), "--library-path", libraries]
     # In a mount namespace of its own, so that no mount or loop device can be left behind.
     mounted = ["unshare", "--mount", "sh", "-ec", script, "extlinux", str(image), str(point)]
     run([*mounted, *loader, str(packages / "usr/bin/extlinux")])

@@ -144,7 +144,7 @@ def crash(lab: Lab, name: str, *, power: bool = False) -> None:
         pid = cgroups.supervisor(lab, name)
         for label in machine.DISKS:
             point = lab.machine_dir(name) / "mnt" / label
-            run(["nsenter", f"--target={pid}", "--mount", "--", "xfs_io", "-x", "-c", "shutdown", point])
+            run(["nsenter", f"--target={pid}", "--mount", "--root", "--", "xfs_io", "-x", "-c", "shutdown", point])
     machine.kill(lab, name)
     close_masters(lab, name)
 

@@ -209,7 +209,8 @@ def in_machine(lab: Lab, name: str) -> list[str]:
     clean = [f"{key}={value}" for key, value in PLAIN_ENVIRONMENT.items()]
     if "TERM" in os.environ:
         clean.append(f"TERM={os.environ['TERM']}")
-    program = ["nsenter", f"--target={pid}", "--all", "--"]
+    # The root too: on a box that is itself a chroot, the namespace's own root is not the machine's.
+    program = ["nsenter", f"--target={pid}", "--all", "--root", "--"]
     return [*program, "/usr/bin/env", "--ignore-environment", "--chdir=/root", *clean]
 
 

@@ -54,6 +54,13 @@ def test_guest_without_agent_has_no_channel() -> None:
     assert parsed(replace(Guest.of_kind("x", "raw"), agent=False)).find("devices/channel") is None
 
 
+def test_guest_has_a_tpm_only_when_asked_for() -> None:
+    assert parsed(Guest.of_kind("x", "raw")).find("devices/tpm") is None
+    assert (
+        parsed(replace(Guest.of_kind("x", "raw"), tpm=True)).find("devices/tpm/backend[@type='emulator']") is not None
+    )
+
+
 def test_domain_type_can_be_chosen() -> None:
     root = parsed(replace(Guest.of_kind("x", "raw"), domain_type="kvm"))
     assert root.get("type") == "kvm"

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from lab.rvmlab.cpio import Archive
-from lab.rvmlab.guestkit import MODULES, collect_module, counter_record
+from lab.rvmlab.guestkit import MODULES, collect_module, counter_record, inside
 
 
 def entries(content: bytes) -> dict[str, tuple[int, bytes]]:
@@ -60,6 +60,14 @@ def test_modules_come_after_those_they_depend_on(tmp_path: Path) -> None:
     loaded: dict[str, bytes] = {}
     collect_module(tmp_path, "outer", loaded)
     assert list(loaded) == ["inner", "middle", "other-one", "outer"]
+
+
+def test_links_among_unpacked_packages_never_lead_to_the_box(tmp_path: Path) -> None:
+    (tmp_path / "lib").mkdir()
+    (tmp_path / "lib/loader-2").write_text("the packages' own")
+    (tmp_path / "lib/loader").symlink_to("loader-2")
+    (tmp_path / "loader").symlink_to("/lib/loader")
+    assert inside(tmp_path, "loader").read_text() == "the packages' own"
 
 
 def test_counter_is_one_sector_whose_number_can_be_read() -> None:
