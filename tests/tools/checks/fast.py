@@ -46,11 +46,13 @@ def pytest(
     argv: list[str | Path] = [environment.bin / "python", "-m", "pytest", "-m", only, f"--junitxml={junit}"]
     # Several runs may go on side by side.
     argv += ["-o", f"cache_dir={DEV / 'pytest' / name}", *arguments]
-    code = job.run(argv, path=[environment.bin], check=False)
-    if junit.exists():
-        job.totals = totals_of(junit)
-        if job.totals.skipped:
-            job.notes.append(f"{job.totals.skipped} skipped; {job.log} says why")
+    try:
+        code = job.run(argv, path=[environment.bin], check=False)
+    finally:  # also at the time limit
+        if junit.exists():
+            job.totals = totals_of(junit)
+            if job.totals.skipped:
+                job.notes.append(f"{job.totals.skipped} skipped; {job.log} says why")
     if code != 0 or not job.totals or not job.totals.passed:
         raise StageFailed(f"pytest ended with exit code {code}")
 

@@ -64,20 +64,29 @@ def _environment() -> dict[str, str]:
     ours = {name: value for name, value in os.environ.items() if not name.startswith(("ANSIBLE_", "PYTHON"))}
     ours.pop("VIRTUAL_ENV", None)
     # ansible wants a UTF-8 locale, and a bare machine has none set.
-    return {**ours, "LC_ALL": "C.UTF-8", "PIP_DISABLE_PIP_VERSION_CHECK": "1", "NO_COLOR": "1"}
+    return {**ours, "LC_ALL": "C.UTF-8", "PIP_DISABLE_PIP_VERSION_CHECK": "1", "NO_COLOR": "1", "PYTHONUNBUFFERED": "1"}
 
 
-def _end(group: int) -> None:
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(group, signal.SIGTERM)
-    for _again in range(50):
+def _gone(group: int, seconds: float) -> bool:
+    """Whether every process of the group ended within that time."""
+    limit = time.monotonic() + seconds
+    while time.monotonic() < limit:
         try:
             os.killpg(group, 0)
         except ProcessLookupError:
-            return
+            return True
         time.sleep(0.1)
+    return False
+
+
+def _end(group: int) -> None:
+    """Ask the program, as Ctrl-C would, so that pytest can take its machines down and report; then insist."""
     with contextlib.suppress(ProcessLookupError):
-        os.killpg(group, signal.SIGKILL)
+        os.kill(group, signal.SIGINT)
+        if not _gone(group, 40):
+            os.killpg(group, signal.SIGTERM)
+        if not _gone(group, 5):
+            os.killpg(group, signal.SIGKILL)
 
 
 def end_all() -> None:

@@ -41,7 +41,8 @@ def not_there() -> list[str]:
 def _molecule(job: Job, environment: Environment) -> None:
     job.run([ROOT / "tests/tools/dev-link"])
     env = {"ANSIBLE_COLLECTIONS_PATH": str(ROOT / ".dev/collections"), "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg")}
-    job.run([environment.bin / "molecule", "test", "--all"], cwd=_EXTENSIONS, path=[environment.bin], env=env)
+    # At the root, for only from there molecule finds extensions/molecule/config.yml.
+    job.run([environment.bin / "molecule", "test", "--all"], path=[environment.bin], env=env)
 
 
 def lab_stages(environment: Environment, pytest_arguments: Sequence[str]) -> list[Stage]:

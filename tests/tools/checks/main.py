@@ -109,7 +109,8 @@ def _interrupt(_number: int, _frame: object) -> NoReturn:
 
 def main(argv: Sequence[str]) -> int:
     options = _arguments(argv)
-    signal.signal(signal.SIGTERM, _interrupt)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _interrupt)
     try:
         with contextlib.ExitStack() as locks:
             for part in ("fast", "lab"):
