@@ -150,6 +150,7 @@ def test_so_many_of_the_newest_generations_stay(host: Host, keep: int, left: lis
 
 def test_a_newer_generation_is_never_erased_and_one_without_a_manifest_is_left_for_a_person(host: Host) -> None:
     generation(host, NEWEST)
+    generation(host, "20260115T020000Z")
     Path(host.layout.generations, OLD, "manifest.json").write_text("{")
     assert plan(host, NEW).erase == ()
 
