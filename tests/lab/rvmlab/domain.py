@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import uuid
 from dataclasses import dataclass, replace
-from xml.sax.saxutils import escape, quoteattr
+from html import escape
 
 __all__ = ["KINDS", "Disk", "Guest", "Kind", "domain_xml"]
 
@@ -144,7 +144,7 @@ def domain_xml(guest: Guest, cmdline: str) -> str:
         devices.append("<tpm model='tpm-crb'><backend type='emulator' version='2.0'/></tpm>")
     devices.append("<memballoon model='none'/>")
     lines = [
-        f"<domain type={quoteattr(guest.domain_type)}>",
+        f"<domain type='{escape(guest.domain_type)}'>",
         f"<name>{escape(guest.name)}</name>",
         f"<uuid>{guest.uuid}</uuid>",
         f"<memory unit='MiB'>{guest.memory_mib}</memory>",

@@ -122,7 +122,7 @@ def wait(lab: Lab, host: str, name: str, seconds: float) -> None:
     log_file = SERIAL_LOG.format(name=name)
     ping = ["virsh", "--quiet", "qemu-agent-command", name, '{"execute":"guest-ping"}', "--timeout", "2"]
     look = ping if has_agent else ["grep", "--quiet", UP_MESSAGE, log_file]
-    if not until(lambda: run_in(lab, host, look, check=False).returncode == 0, seconds=seconds, pause=0.1):
+    if not until(lambda: run_in(lab, host, look, check=False).returncode == 0, seconds=seconds, pause=0.3):
         tail = run_in(lab, host, ["tail", "-n", "3", log_file], check=False).stdout.strip() or "nothing"
         found = state(lab, host, name)
         raise LabError(f"guest {name} ({found}) is not up after {seconds:.0f} s; its console ends with: {tail}")
