@@ -283,6 +283,8 @@ def _alarm(vm: str, plan: Mapping[str, Any], stored: Mapping[str, Any], age: tim
         return f"the age of the newest image of {vm} is unknown: {stored['msg']}"
     if age is None:
         return f"{vm} has no image on {storage}; run the daily playbook"
+    if age < -timedelta(seconds=plan["max_clock_skew_seconds"]):
+        return f"the newest image of {vm} is from the future, so its age is unknown; set the clocks, or erase it"
     if age > timedelta(hours=plan["max_age_hours"]):
         return (
             f"the newest image of {vm} is {human_age(age)} old, more than resilient_vm_max_age_hours "
@@ -351,8 +353,8 @@ def _remarks(row: Mapping[str, Any]) -> list[str]:
     remarks += [f"disk {disk['target']}: {disk['reason']}" for disk in row["disks"] if disk["reason"]]
     remarks += [_proof(disk) for disk in row["disks"]]
     for transfer in row["transfers"]:
-        done = transfer.get("done_bytes")
-        progress = f", {human_size(done)} done" if done is not None else ""
+        moved = transfer.get("bytes_received", transfer.get("bytes_sent"))
+        progress = f", {human_size(moved)} so far" if moved is not None else ""
         remarks.append(f"running now: {transfer['hop']} of image {transfer['image_id']}{progress}")
     return remarks
 

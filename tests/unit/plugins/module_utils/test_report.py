@@ -194,6 +194,11 @@ def test_status_alarms_when_the_newest_image_is_too_old() -> None:
     assert said.startswith("the newest image of erp is 1 d 3 h old, more than resilient_vm_max_age_hours (26)")
 
 
+def test_status_alarms_when_the_newest_image_is_from_the_future() -> None:
+    world = World("2026-01-14T05:00:00Z").holds(image(TODAY), standby=TODAY)
+    assert "is from the future" in status({"erp": asked(world)}, ["erp"])[0]["alarm"]
+
+
 def test_status_alarms_when_there_is_none_or_nobody_knows() -> None:
     assert "erp has no image on c" in status({"erp": asked(World())}, ["erp"])[0]["alarm"]
     said = status({"erp": asked(World().gone("c"))}, ["erp"])[0]["alarm"]
