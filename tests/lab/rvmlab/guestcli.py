@@ -22,7 +22,8 @@ __all__ = ["add_commands", "dispatch"]
 GuestAction = Callable[[Lab, str, argparse.Namespace], int | None]
 # What is done about none, or about one that does not exist yet.
 PlainAction = Callable[[Lab, argparse.Namespace], int | None]
-WAIT_SECONDS = 120
+# It is over as soon as the guest is up; emulated guests on a busy box take minutes.
+WAIT_SECONDS = 300
 
 
 def add_commands(parser: argparse.ArgumentParser) -> None:
