@@ -15,19 +15,22 @@ from integration.world import ROOT, World
 
 @pytest.fixture(scope="session")
 def machines() -> Iterator[World]:
-    """Three fresh machines; gone at the end unless RVM_KEEP_LAB is set."""
+    """Three fresh machines, gone at the end. With RVM_KEEP_LAB they stay, and serve the next run as they are."""
     world = World(Path(os.environ.get("RVM_TEST_LAB", ROOT / ".dev/lab-test")))
-    world.lab("destroy")
+    keep = bool(os.environ.get("RVM_KEEP_LAB"))
+    if not keep:
+        world.lab("destroy")
     world.lab("up", timeout=1200)
     yield world
-    if not os.environ.get("RVM_KEEP_LAB"):
+    if not keep:
         world.lab("destroy")
 
 
 @pytest.fixture(scope="session")
 def world(machines: World) -> World:
     """The machines with erp (two qcow2 disks) and web (one raw disk) running and protected, no image yet."""
-    machines.lab("guest", "create", "a", "erp", "--kind", "two-disk", "--start")
-    machines.lab("guest", "create", "a", "web", "--kind", "raw", "--start")
+    for vm, kind in (("erp", "two-disk"), ("web", "raw")):
+        if f"{vm} " not in machines.lab("guest", "list"):
+            machines.lab("guest", "create", "a", vm, "--kind", kind, "--start")
     machines.play("site")
     return machines

@@ -23,14 +23,10 @@ def counters(world: World, vm: str, image_id: str) -> list[int]:
     return [int(line) for line in world.lab("guest", "counters", "--on", "c", *disks).split()]
 
 
-def fsck(world: World, path: str) -> str:
-    """e2fsck of the file system in a raw image, on a throwaway clone whose journal is replayed first."""
-    offset = world.on("c", f"partx -g -o START,NR {path} 2>/dev/null | awk '$2 == 2 {{print $1 * 512}}'") or "0"
-    return world.on(
-        "c",
-        f"cp --reflink=always {path} {path}.clone && loop=$(losetup -f --show -o {offset} {path}.clone) && "
-        f"(e2fsck -p $loop; e2fsck -fn $loop); code=$?; losetup -d $loop; rm {path}.clone; exit $code",
-    )
+def fsck(world: World, path: str) -> None:
+    """e2fsck on a throwaway clone: the journal is replayed, then nothing may be wrong."""
+    clone = f"{path}.clone"
+    world.on("c", f"cp --reflink=always {path} {clone}; e2fsck -p {clone}; e2fsck -fn {clone}; code=$?; rm {clone}; exit $code")
 
 
 @pytest.fixture(scope="module")
