@@ -35,7 +35,7 @@ def sources(root: Path = ROOT) -> dict[str, bytes]:
     return found
 
 
-class ActionModule(ActionBase):  # type: ignore[misc]
+class ActionModule(ActionBase):
     """Asks first; carries the sources only when they are wanted."""
 
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:

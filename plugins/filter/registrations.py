@@ -79,7 +79,7 @@ def _registration(plan: Mapping[str, Any], hostvars: Mapping[str, Any], machine:
     states = {other: said(other, "states") for other in [*hosts, storage] if said(other, "states")}
     active = max(states.values(), key=lambda state: state["epoch"])["active"] if states else plan["production"]
     item["uuid"] = said(active, "uuids")
-    item["keys"] = {other: said(other, "keys") for other in others}
+    item["keys"] = {other: said(other, "public_keys") for other in others}
     item["states"] = {other: state for other, state in states.items() if other in others}
     if machine == storage:
         item["max_age_hours"] = plan["max_age_hours"]

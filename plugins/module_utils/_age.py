@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import os
 import shlex
+import sys
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -144,5 +145,5 @@ def main(arguments: list[str], root: str = DEFAULT_ROOT, runtime: str = DEFAULT_
     given = parser.parse_args(arguments)
     sentences = check(root, runtime, given.max_hours, _clock.now(given.now), run)
     for sentence in sentences:
-        print(sentence)
+        sys.stdout.write(f"{sentence}\n")
     return 1 if sentences else 0

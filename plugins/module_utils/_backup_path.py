@@ -14,9 +14,9 @@ import hashlib
 import os
 import pwd
 import shutil
-import xml.etree.ElementTree as ElementTree
 from dataclasses import dataclass
 from typing import Any
+from xml.etree import ElementTree
 
 from . import _backup
 from ._errors import ResilientVmError

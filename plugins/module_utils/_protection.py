@@ -206,7 +206,7 @@ class Protection:
             "changed": self.tree.changed,
             "diff": {"before": self.tree.before, "after": self.tree.after},
             "host_keys": keys_of_host,
-            "keys": self.keys,
+            "public_keys": self.keys,
             "uuids": self.uuids,
             "states": self.states,
             "kept": self.kept,

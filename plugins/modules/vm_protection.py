@@ -137,7 +137,7 @@ host_keys:
   type: list
   elements: str
   sample: ["ssh-ed25519 AAAA..."]
-keys:
+public_keys:
   description:
     - Public key of each VM on this machine, by C(customer/vm). It is null in check mode while the key isn't made.
   returned: success

@@ -32,7 +32,7 @@ def answers(**states: Any) -> dict[str, dict[str, Any]]:
     return {
         name: {
             "told": {
-                "keys": {"acme/erp": f"key of {name}"},
+                "public_keys": {"acme/erp": f"key of {name}"},
                 "uuids": {"acme/erp": UUIDS.get(name)},
                 "states": {"acme/erp": states[name]} if name in states else {},
                 "host_keys": [f"host key of {name}"],
