@@ -83,7 +83,7 @@ def tree(world: World, host: str) -> str:
         host,
         "find /var/lib/resilient-vm /etc/libvirt/qemu /etc/resilient-vm /usr/local/lib/resilient-vm"
         " -printf '%p %y %s %m %U %T@\\n' 2>/dev/null | grep -v -e /lock -e '/.ansible' | sort; virsh list --all 2>/dev/null;"
-        " for vm in erp web; do virsh checkpoint-list $vm 2>/dev/null; done",
+        " for vm in erp web; do virsh checkpoint-list $vm 2>/dev/null; done; true",
     )
 
 
