@@ -332,6 +332,8 @@ class Protection:
         key, _owner = self._key_of(layout)
         images = layout.generations if self._hypervisor else layout.images
         gone = [key, key + ".pub", layout.incoming, layout.pins, layout.transfer, layout.scratch, layout.run]
+        # What vm_standby remembers of a definition, on a host that has since become the active one.
+        gone.append(os.path.join(layout.directory, "standby.json"))
         if erase_images or not os.path.isdir(images) or not os.listdir(images):
             gone += [layout.current, images]
         else:
