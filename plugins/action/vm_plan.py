@@ -21,7 +21,7 @@ _MACHINE_VARIABLES = (
 )
 
 
-class ActionModule(ActionBase):  # type: ignore[misc]
+class ActionModule(ActionBase):
     _supports_check_mode = True
     _requires_connection = False
     TRANSFERS_FILES = False

@@ -24,7 +24,7 @@ _SPEC = {
 }
 
 
-class ActionModule(ActionBase):  # type: ignore[misc]
+class ActionModule(ActionBase):
     _supports_check_mode = True
     _requires_connection = False
     TRANSFERS_FILES = False

@@ -136,7 +136,8 @@ def argument_spec() -> dict[str, Any]:
 
 def main() -> None:
     module = AnsibleModule(argument_spec(), supports_check_mode=True)
-    erased, kept = [], []
+    erased: list[dict[str, str]] = []
+    kept: list[dict[str, str]] = []
     try:
         for given in module.params["vms"]:
             layout = Layout(given.pop("customer"), given.pop("vm"), module.params["root"])

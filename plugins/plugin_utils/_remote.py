@@ -20,7 +20,7 @@ from ansible_collections.edgecloud.resilient_vm.plugins.module_utils import _clo
 __all__ = ["RemoteAction"]
 
 
-class RemoteAction(ActionBase):  # type: ignore[misc]
+class RemoteAction(ActionBase):
     """Adds to the module's result whether the machine answered, and the control node's clock before and after."""
 
     _supports_check_mode = True

@@ -29,11 +29,11 @@ def document(path: Path) -> Any:
 
 
 def test_the_variables_table_is_the_settings() -> None:
-    """If not: put what tests/tools/settings --markdown prints between the two marks."""
+    """If not: put what tests/tools/settings.py --markdown prints between the two marks."""
     text = README.read_text(encoding="utf-8")
-    _before, _mark, rest = text.partition("<!-- settings: begin (tests/tools/settings --markdown) -->\n")
+    _before, _mark, rest = text.partition("<!-- settings: begin (tests/tools/settings.py --markdown) -->\n")
     table = rest.partition("<!-- settings: end -->")[0]
-    words = [sys.executable, str(ROOT / "tests/tools/settings"), "--markdown"]
+    words = [sys.executable, str(ROOT / "tests/tools/settings.py"), "--markdown"]
     assert table == subprocess.run(words, capture_output=True, text=True, check=True).stdout
 
 

@@ -1,11 +1,10 @@
-#!/usr/bin/env python3
 # Copyright (c) 2026, edgecloud.resilient_vm contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Write what follows from the table of settings: the role resilient_vm's two files, or a table for a page.
 
-tests/tools/settings             writes roles/resilient_vm/defaults/main.yml and meta/argument_specs.yml
-tests/tools/settings --markdown  prints the table
+python tests/tools/settings.py             writes roles/resilient_vm/defaults/main.yml and meta/argument_specs.yml
+python tests/tools/settings.py --markdown  prints the table
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ HEAD = """\
 # Copyright (c) 2026, edgecloud.resilient_vm contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-# Written by tests/tools/settings from plugins/module_utils/_settings.py; change it there.
+# Written by tests/tools/settings.py from plugins/module_utils/_settings.py; change it there.
 """
 WHOSE = {"vm": "of a protected VM", "machine": "of a machine", "both": "of a protected VM or a machine"}
 
