@@ -105,8 +105,8 @@ def crash(host: str) -> Callable[[World], None]:
         world.lab("crash", host)
         world.lab("up", host)
         if host == "a":
-            world.lab("guest", "start", VM)
-            world.lab("guest", "wait", VM)
+            world.lab("guest", "start", VM, "--on", "a")
+            world.lab("guest", "wait", VM, "--on", "a")
 
     return fault
 

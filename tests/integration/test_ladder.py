@@ -150,9 +150,9 @@ def test_a_lost_bitmap_sends_only_what_differs(ledger: Ledger) -> None:
 
 def test_a_killed_qemu(ledger: Ledger) -> None:
     ledger.write(300)
-    ledger.world.lab("guest", "kill", VM)
-    ledger.world.lab("guest", "start", VM)
-    ledger.world.lab("guest", "wait", VM)
+    ledger.world.lab("guest", "kill", VM, "--on", "a")
+    ledger.world.lab("guest", "start", VM, "--on", "a")
+    ledger.world.lab("guest", "wait", VM, "--on", "a")
     ledger.write(301)
     ledger.cycle()
     assert ledger.found_by()[0] == "digests"
@@ -214,12 +214,12 @@ def test_an_owners_external_snapshot(ledger: Ledger) -> None:
 
 def test_a_stopped_vm(ledger: Ledger) -> None:
     ledger.write(330)
-    ledger.world.lab("guest", "stop", VM)
+    ledger.world.lab("guest", "stop", VM, "--on", "a")
     ledger.cycle()
     assert ledger.world.manifest(VM, ledger.newest())["consistency"] == "offline"
     ledger.check()
-    ledger.world.lab("guest", "start", VM)
-    ledger.world.lab("guest", "wait", VM)
+    ledger.world.lab("guest", "start", VM, "--on", "a")
+    ledger.world.lab("guest", "wait", VM, "--on", "a")
     ledger.write(331)
     ledger.cycle()
     ledger.check()
@@ -263,21 +263,21 @@ def test_a_silently_wrong_bitmap_is_found_wherever_it_is(ledger: Ledger) -> None
 
 def behind_its_back(ledger: Ledger, block: int) -> None:
     """Change a block in the qcow2 file of the stopped VM, outside of QEMU."""
-    ledger.world.lab("guest", "stop", VM)
+    ledger.world.lab("guest", "stop", VM, "--on", "a")
     source = ledger.world.on("a", f"virsh domblklist {VM} | awk '$1 == \"vda\" {{print $2}}'")
     entries = json.loads(ledger.world.on("a", f"qemu-img map --output=json {source}"))
     at = block * BLOCK
     where = next(e["offset"] + at - e["start"] for e in entries if e["start"] <= at < e["start"] + e["length"])
     ledger.world.on("a", f"printf X | dd of={source} bs=1 seek={where} conv=notrunc 2>/dev/null")
-    ledger.world.lab("guest", "start", VM)
-    ledger.world.lab("guest", "wait", VM)
+    ledger.world.lab("guest", "start", VM, "--on", "a")
+    ledger.world.lab("guest", "wait", VM, "--on", "a")
 
 
 def test_a_power_cut_of_the_active_host(ledger: Ledger) -> None:
     ledger.world.lab("powercut", "a")
     ledger.world.lab("up", "a")
-    ledger.world.lab("guest", "start", VM)
-    ledger.world.lab("guest", "wait", VM)
+    ledger.world.lab("guest", "start", VM, "--on", "a")
+    ledger.world.lab("guest", "wait", VM, "--on", "a")
     ledger.write(370)
     ledger.cycle()
     assert ledger.found_by()[0] == "digests"

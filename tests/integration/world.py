@@ -70,7 +70,7 @@ class World:
         return self.lab("exec", host, "sh", "-c", command, check=check, timeout=timeout).strip()
 
     def in_guest(self, vm: str, command: str) -> str:
-        return self.lab("guest", "exec", vm, "sh", "-c", command).strip()
+        return self.lab("guest", "exec", "--on", "a", vm, "sh", "-c", command).strip()
 
     # playbooks
 
