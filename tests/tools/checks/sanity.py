@@ -38,7 +38,7 @@ def _prepare_home(environment: Environment) -> None:
     cache.mkdir(parents=True, exist_ok=True)
     for name in _BORROWED:
         link, real = _HOME / name, Path.home() / name
-        if real.exists() and not link.is_symlink():
+        if real.exists() and not os.path.lexists(link):
             link.symlink_to(real)
     asked = [str(environment.bin / "python"), "-I", "-c", _PIP_VERSIONS]
     versions = subprocess.run(asked, check=True, capture_output=True, text=True).stdout.split()
