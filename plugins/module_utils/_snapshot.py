@@ -75,7 +75,7 @@ def begin(layout: Layout, run: Runner, sleep: Sleep = time.sleep) -> int:
         os.unlink(_unfinished_mark(layout))
     except (ResilientVmError, OSError) as error:
         facts = error.facts if isinstance(error, ResilientVmError) else {}
-        print(error, file=sys.stderr)
+        sys.stderr.write(f"{error}\n")
         write_json(error_file(layout), {"message": str(error), "facts": facts})
         return 1
     return 0
@@ -105,7 +105,7 @@ def _try_to_thaw(layout: Layout, virsh: _virsh.Virsh, uuid: str) -> int | None:
     try:
         count = virsh.thaw(uuid, _THAW_SECONDS)
     except ResilientVmError as error:
-        print(error, file=sys.stderr)
+        sys.stderr.write(f"{error}\n")
         try:
             if virsh.state(uuid)[0] not in ("", "shut off", "crashed"):
                 return None

@@ -6,8 +6,8 @@
 from __future__ import annotations
 
 import os
-import xml.etree.ElementTree as ElementTree
 from collections.abc import Callable, Collection, Mapping
+from xml.etree import ElementTree
 
 from ._errors import ResilientVmError
 

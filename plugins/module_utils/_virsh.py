@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import re
 import time
-import xml.etree.ElementTree as ElementTree
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Callable
+from xml.etree import ElementTree
 
 from . import _domain
 from ._errors import ResilientVmError

@@ -28,7 +28,7 @@ def watch(layout: Layout, run: Runner, sleep: Callable[[float], None] = time.sle
     """Guard the open snapshot of a VM until it ends; the unit's exit code."""
     request, document = read_json(_snapshot.request_file(layout)), read_json(layout.snapshot)
     if request is None or document is None:
-        print(f"no snapshot of {layout.name} is open", file=sys.stderr)
+        sys.stderr.write(f"no snapshot of {layout.name} is open\n")
         return 0
     layout = replace(layout, root=request["root"])
     guard = Watch(layout, run, request, document, sleep)
@@ -111,7 +111,7 @@ class Watch:
             else:
                 alive = state[0] == "shut off"
         except _virsh.Unreachable as error:
-            print(error, file=sys.stderr)
+            sys.stderr.write(f"{error}\n")
             asked = False
         return _Sight(
             asked=asked,
@@ -125,7 +125,7 @@ class Watch:
 
     def end(self, reason: str) -> None:
         """Take the snapshot away and let the guest go on."""
-        print(f"snapshot {self._document['id']} of {self._layout.name} is over: {reason}", file=sys.stderr)
+        sys.stderr.write(f"snapshot {self._document['id']} of {self._layout.name} is over: {reason}\n")
         uuid = self._request["uuid"]
         self._virsh.abort_backup(uuid, self._layout.run)
         # Only a machine that QEMU itself halted because a write failed. When its own disk was the cause, QEMU halts

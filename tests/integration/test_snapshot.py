@@ -222,7 +222,9 @@ def test_a_stopped_machines_disk_that_somebody_writes_is_not_read(owner: Owner) 
     try:
         assert "is being written although its domain is shut off" in owner.open()["msg"]
     finally:
-        owner.world.on("a", "kill $(cat /run/writer.pid); while [ -e /run/writer.pid ]; do sleep 0.1; done")
+        owner.world.on(
+            "a", "writer=$(cat /run/writer.pid); kill $writer; while [ -d /proc/$writer ]; do sleep 0.1; done"
+        )
 
 
 def test_a_snapshot_nobody_reads_ends_by_itself_and_a_heartbeat_keeps_it(owner: Owner) -> None:
@@ -234,15 +236,15 @@ def test_a_snapshot_nobody_reads_ends_by_itself_and_a_heartbeat_keeps_it(owner: 
     owner.over("nobody read the snapshot for 4 seconds")
 
 
-@pytest.mark.parametrize(("floor", "reason"), [(60 << 20, "less than the floor"), (0, "because a write failed")])
+@pytest.mark.parametrize(("floor", "reason"), [(12 << 20, "less than the floor"), (0, "because a write failed")])
 def test_when_scratch_space_runs_out_the_backup_ends_and_the_guest_runs_on(
     owner: Owner, floor: int, reason: str
 ) -> None:
-    owner.world.in_guest(VM, "dd if=/dev/urandom of=/disk/vdb/big bs=1M count=120 conv=fsync 2>/dev/null")
-    owner.world.on("a", f"mount -t tmpfs -o size=80M,mode=0711 scratch {SCRATCH}")
+    owner.world.in_guest(VM, "dd if=/dev/urandom of=/disk/vdb/big bs=1M count=30 conv=fsync 2>/dev/null")
+    owner.world.on("a", f"mount -t tmpfs -o size=20M,mode=0711 scratch {SCRATCH}")
     try:
         owner.open(scratch_floor_bytes=floor)
-        owner.world.in_guest(VM, "dd if=/dev/urandom of=/disk/vdb/big bs=1M count=120 conv=notrunc,fsync 2>/dev/null")
+        owner.world.in_guest(VM, "dd if=/dev/urandom of=/disk/vdb/big bs=1M count=30 conv=notrunc,fsync 2>/dev/null")
         owner.over(reason)
         owner.world.in_guest(VM, "touch /disk/vdb/alive && sync && rm /disk/vdb/big")
         assert owner.state() == "running"
@@ -252,13 +254,13 @@ def test_when_scratch_space_runs_out_the_backup_ends_and_the_guest_runs_on(
 
 
 def test_somebody_elses_job_is_left_alone(owner: Owner) -> None:
-    job = "<domainbackup mode='pull'><server transport='unix' socket='/run/libvirt/qemu/theirs.sock'/></domainbackup>"
+    job = "<domainbackup mode='pull'><server transport='unix' socket='/run/theirs/nbd.sock'/></domainbackup>"
     owner.world.lab("exec", "a", "sh", "-c", "cat > /run/theirs.xml", stdin=job)
-    owner.world.on("a", f"virsh backup-begin {VM} /run/theirs.xml")
+    owner.world.on("a", f"install -d -m 0777 /run/theirs && virsh backup-begin {VM} /run/theirs.xml")
     try:
         assert "somebody else's backup job is active" in owner.open()["msg"]
         assert owner.close()["changed"] is False
-        assert "theirs.sock" in owner.world.on("a", f"virsh backup-dumpxml {VM}")
+        assert "/run/theirs/" in owner.world.on("a", f"virsh backup-dumpxml {VM}")
     finally:
         owner.world.on("a", f"virsh domjobabort {VM}")
 

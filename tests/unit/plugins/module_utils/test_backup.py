@@ -5,8 +5,8 @@
 
 from __future__ import annotations
 
-import xml.etree.ElementTree as ElementTree
 from typing import Any
+from xml.etree import ElementTree
 
 import pytest
 
@@ -24,8 +24,9 @@ VDA = Disk("vda", format="qcow2", source="/images/vda.qcow2")
 SIZES = {"vda": (1000, 600), "vdb": (1000, 2000)}
 
 
-def choose(disk: Disk = VDA, base: Any = BASE, sources: Any = SOURCES, size: int = 1000) -> _backup.Wanted:
-    return _backup.choose([disk], {disk.target: (size, 600)}, base, sources)[0]
+def choose(disk: Disk = VDA, size: int = 1000, **given: Any) -> _backup.Wanted:
+    known = {"base": BASE, "sources": SOURCES, **given}
+    return _backup.choose([disk], {disk.target: (size, 600)}, known["base"], known["sources"])[0]
 
 
 def test_a_disk_that_did_not_change_counts_from_the_newest_image() -> None:
