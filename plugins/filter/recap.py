@@ -17,7 +17,7 @@ description:
   - Tells for people what the role P(edgecloud.resilient_vm.cycle#role) did for VMs, or why it failed.
 author:
   - edgecloud.resilient_vm contributors (@edgecloud)
-positional: vms
+positional: vms, check_mode
 options:
   _input:
     description: The variable C(hostvars).
@@ -28,6 +28,10 @@ options:
     type: list
     elements: str
     required: true
+  check_mode:
+    description: Whether nothing was changed, and the lines say what would be.
+    type: bool
+    default: false
 """
 
 EXAMPLES = r"""

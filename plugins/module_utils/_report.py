@@ -89,7 +89,7 @@ def _decision(variables: Mapping[str, Any]) -> dict[str, Any]:
     return dict((variables.get("cycle_preflight") or {}).get("decision") or {})
 
 
-def recap(hostvars: HostVars, vms: Iterable[str]) -> list[str]:
+def recap(hostvars: HostVars, vms: Iterable[str], check_mode: bool = False) -> list[str]:
     """Lines that say for each VM what was copied, what was erased and how fresh the standby is, or why it failed."""
     lines: list[str] = []
     failed = []
@@ -99,7 +99,7 @@ def recap(hostvars: HostVars, vms: Iterable[str]) -> list[str]:
         wrong = failures(variables)
         lines.append(f"{vm}: {'FAILED' if wrong else 'ok'}")
         lines += [f"    FAILED: {sentence}" for sentence in wrong]
-        lines += [f"    {line}" for line in _story(variables)]
+        lines += [f"    {line}" for line in _story(variables, check_mode)]
         if wrong:
             failed.append(vm)
     lines.append(
@@ -110,14 +110,15 @@ def recap(hostvars: HostVars, vms: Iterable[str]) -> list[str]:
     return lines
 
 
-def _story(variables: Mapping[str, Any]) -> list[str]:
+def _story(variables: Mapping[str, Any], check_mode: bool) -> list[str]:
     decision = _decision(variables)
     if not decision:
         return []
     plan = variables["cycle_plan"]["plan"]
-    lines = [*_copied(variables, decision, plan), *_standby(variables, decision, plan), *_erased(variables)]
+    lines = [*_copied(variables, decision, plan), *_standby(variables, decision, plan), *_erased(variables, check_mode)]
     if (_done(variables.get("cycle_close")).get("changed")) and not decision["take_image"]:
-        lines.append(f"cleared away on {decision['active']} what an earlier run had left")
+        verb = "would clear away" if check_mode else "cleared away"
+        lines.append(f"{verb} on {decision['active']} what an earlier run had left")
     return lines + list(decision["notes"])
 
 
@@ -170,14 +171,15 @@ def _aged(image_id: str, now: datetime) -> str:
     return f"{image_id} ({human_age(now - _clock.instant(image_id))} old)"
 
 
-def _erased(variables: Mapping[str, Any]) -> list[str]:
+def _erased(variables: Mapping[str, Any], check_mode: bool) -> list[str]:
     pruned = _done(variables.get("cycle_prune"))
     if not pruned:
         return []
     kept = f"{_count(len(pruned['kept']), 'image')} kept"
     if not pruned["erased"]:
         return [f"nothing to erase, {kept}"]
-    return [f"erased {', '.join(entry['id'] for entry in pruned['erased'])}; {kept}"]
+    verb = "would erase" if check_mode else "erased"
+    return [f"{verb} {', '.join(entry['id'] for entry in pruned['erased'])}; {kept}"]
 
 
 # status

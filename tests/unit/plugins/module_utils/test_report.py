@@ -116,7 +116,8 @@ def test_check_mode_says_what_would_be_done() -> None:
     variables = ran(World())
     variables["cycle_fetch"] = {"image_id": TODAY, "published": False, "changed": True}
     variables["cycle_refresh"] = variables["cycle_standby"] = {"skipped": True}
-    lines = recap({"erp": variables}, ["erp"])
+    lines = recap({"erp": variables}, ["erp"], True)
+    assert "    would erase 20260101T020000Z; 2 images kept" in lines
     assert "    would take an image and copy it to c: there is no image yet" in lines
     assert "    standby b holds nothing yet" in lines
 
