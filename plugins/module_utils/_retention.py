@@ -128,7 +128,7 @@ def next_erase(images: Sequence[Image], policy: Policy) -> NextErase | None:
     for day in (first + timedelta(days=ahead) for ahead in range(policy.floor + 1)):
         future.append(_noon(newest.epoch, day, policy))
         verdicts = decide([*images, *future], policy, future[-1])
-        gone = next((verdict.image for verdict in verdicts if verdict.erase), None)
+        gone = next((verdict.image for verdict in verdicts if verdict.erase and verdict.image in images), None)
         if gone is not None:
             return NextErase(gone, day)
     return None

@@ -229,6 +229,13 @@ def test_only_images_of_the_retained_age_go(images: list[Image], rule: Policy) -
 
 
 @given(stores(), RULES)
+@example(
+    [
+        Image("20260220T020000Z", pinned_by=("audit",)),
+        Image("20260221T120100Z", complete=False),
+    ],
+    Policy(1, 1, UTC),
+)
 def test_what_is_told_to_go_next_goes_on_that_day_and_nothing_goes_before(images: list[Image], rule: Policy) -> None:
     images = left(images, rule)
     found = next_erase(images, rule)
