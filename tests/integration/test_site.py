@@ -314,7 +314,7 @@ def test_a_schedule_starts_every_vm_at_its_own_minute(world: World, tmp_path: Pa
     assert "-i /tmp/one customer edgecloud.resilient_vm.daily --limit erp" in started
     run(control_schedule_vms=["web"])
     assert (
-        world.on("c", "ls /etc/systemd/system/timers.target.wants | grep resilient") == "resilient-vm-daily@web.timer"
+        world.on("c", "ls /etc/systemd/system/timers.target.wants | grep resilient-vm-daily") == "resilient-vm-daily@web.timer"
     )
     run(control_schedule_vms=[])
 
