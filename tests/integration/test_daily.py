@@ -26,7 +26,10 @@ def counters(world: World, vm: str, image_id: str) -> list[int]:
 def fsck(world: World, path: str) -> None:
     """e2fsck on a throwaway clone: the journal is replayed, then nothing may be wrong."""
     clone = f"{path}.clone"
-    world.on("c", f"cp --reflink=always {path} {clone}; e2fsck -p {clone}; e2fsck -fn {clone}; code=$?; rm {clone}; exit $code")
+    world.on(
+        "c",
+        f"cp --reflink=always {path} {clone}; e2fsck -p {clone}; e2fsck -fn {clone}; code=$?; rm {clone}; exit $code",
+    )
 
 
 @pytest.fixture(scope="module")
@@ -82,7 +85,8 @@ def tree(world: World, host: str) -> str:
     return world.on(
         host,
         "find /var/lib/resilient-vm /etc/libvirt/qemu /etc/resilient-vm /usr/local/lib/resilient-vm"
-        " -printf '%p %y %s %m %U %T@\\n' 2>/dev/null | grep -v -e /lock -e '/.ansible' | sort; virsh list --all 2>/dev/null;"
+        " -printf '%p %y %s %m %U %T@\\n' 2>/dev/null | grep -v /lock | sort;"
+        " virsh list --all 2>/dev/null;"
         " for vm in erp web; do virsh checkpoint-list $vm 2>/dev/null; done; true",
     )
 

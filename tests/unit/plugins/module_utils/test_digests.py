@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import struct
 from pathlib import Path
 
@@ -119,3 +120,12 @@ def test_so_many_slices_cover_every_block(blocks: int, share: int) -> None:
 @pytest.mark.parametrize("size, blocks", [(1, 1), (BLOCK_SIZE, 1), (BLOCK_SIZE + 1, 2)])
 def test_the_last_block_may_be_short(size: int, blocks: int) -> None:
     assert block_count(size) == blocks
+
+
+def test_digest_file_of_a_sparse_terabyte_costs_nothing(tmp_path: Path) -> None:
+    path = str(tmp_path / "x.digests")
+    DigestFile.create(path, 1 << 40)
+    with DigestFile(path, 1 << 40) as digests:
+        assert list(digests.runs()) == []
+        assert digests.root() == RootDigest(1 << 40).hexdigest()
+    assert os.stat(path).st_blocks == 0
