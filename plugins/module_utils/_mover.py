@@ -84,7 +84,7 @@ def _forced(name: str, verbs: str) -> int:
     try:
         serve[asked](layout, wire)
     except LinkBrokenError as error:
-        print(f"resilient-vm: {error}", file=sys.stderr)
+        sys.stderr.write(f"resilient-vm: {error}\n")
         return 1
     except ResilientVmError as error:
         wire.abort(error)
@@ -102,7 +102,7 @@ def _forced(name: str, verbs: str) -> int:
 
 def _tell_epoch(layout: Layout) -> int:
     state = _state(layout)
-    print(f"{state.epoch} {state.active}")
+    sys.stdout.write(f"{state.epoch} {state.active}\n")
     return 0
 
 
@@ -152,7 +152,7 @@ def _transfer(hop: str) -> Callable[[str], int]:
 
 
 def _version() -> int:
-    print(f"{installed_version()} protocol {PROTOCOL}")
+    sys.stdout.write(f"{installed_version()} protocol {PROTOCOL}\n")
     return 0
 
 
@@ -171,12 +171,12 @@ def main(arguments: list[str] | None = None) -> int:
     """Run one command; what is wrong goes to stderr as one sentence, and the exit code is 1."""
     words = sys.argv[1:] if arguments is None else arguments
     if not words or words[0] not in _COMMANDS:
-        print(f"usage: resilient-vm {'|'.join(sorted(_COMMANDS))} [CUSTOMER/VM …]", file=sys.stderr)
+        sys.stderr.write(f"usage: resilient-vm {'|'.join(sorted(_COMMANDS))} [CUSTOMER/VM …]\n")
         return 2
     os.umask(0o027)
     try:
         return _COMMANDS[words[0]](*words[1:])
     except ResilientVmError as error:
         with contextlib.suppress(BrokenPipeError):
-            print(f"resilient-vm: {error}", file=sys.stderr)
+            sys.stderr.write(f"resilient-vm: {error}\n")
         return 1

@@ -23,7 +23,7 @@ def roots() -> list[Path]:
     unified: list[Path] = []
     named: list[Path] = []
     for line in Path("/proc/self/mounts").read_text().splitlines():
-        _, target, kind, options, *_ = line.split()
+        target, kind, options = line.split()[1:4]
         if kind == "cgroup2":
             unified.append(Path(target))
         elif kind == "cgroup" and "name=systemd" in options.split(","):
@@ -55,7 +55,7 @@ def pids(lab: Lab, name: str) -> list[int]:
     found: set[int] = set()
     for group in groups(lab, name):
         # os.walk passes over groups that vanish while a machine starts or stops.
-        for folder, _, _ in os.walk(group):
+        for folder, _folders, _files in os.walk(group):
             found.update(members(Path(folder)))
     return sorted(found)
 

@@ -54,8 +54,9 @@ class Lab:
     cache: Path
 
     @classmethod
-    def from_environment(cls, environment: Mapping[str, str] = os.environ) -> Lab:
+    def from_environment(cls, environment: Mapping[str, str] | None = None) -> Lab:
         """Return the lab of this checkout, or the one the environment points to."""
+        environment = os.environ if environment is None else environment
         state = Path(environment.get("RVM_LAB_STATE") or CHECKOUT / ".dev" / "lab")
         cache = Path(environment.get("RVM_LAB_CACHE") or "/var/cache/resilient-vm-lab")
         return cls(state=state.resolve(), cache=cache.resolve())

@@ -15,7 +15,7 @@ def stanzas(text: str) -> dict[str, dict[str, str]]:
     """The options of every Host line."""
     found: dict[str, dict[str, str]] = {}
     for line in text.splitlines():
-        key, _, value = line.strip().partition(" ")
+        key, _space, value = line.strip().partition(" ")
         if key == "Host":
             found[value] = {}
         else:

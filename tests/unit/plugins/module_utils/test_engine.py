@@ -160,7 +160,7 @@ def blocks(count: int, seed: int = 0, empty: float = 0.3) -> bytes:
     chance = random.Random(seed)
     return b"".join(
         bytes(BLOCK_SIZE) if chance.random() < empty else chance.randbytes(64) * (BLOCK_SIZE // 64)
-        for _ in range(count)
+        for _block in range(count)
     )
 
 
