@@ -152,15 +152,14 @@ class DigestFile:
         """Say that a range of blocks is zero, and give the space of its digests back."""
         zero_range(self._descriptor, first_block * DIGEST_SIZE, count * DIGEST_SIZE)
 
-    def runs(self, start: int = 0, end: int | None = None) -> Iterator[tuple[int, bytes]]:
+    def runs(self) -> Iterator[tuple[int, bytes]]:
         """(first block, digests) of the regions that may hold anything but zero digests, ascending.
 
         Holes of the file are left out; the digests come in pieces of at most 1 MiB.
         """
-        end = self.blocks if end is None else end
         for begin, stop in data_ranges(self._descriptor, self.blocks * DIGEST_SIZE):
-            first = max(begin // DIGEST_SIZE, start)
-            last = min((stop + DIGEST_SIZE - 1) // DIGEST_SIZE, end)
+            first = begin // DIGEST_SIZE
+            last = min((stop + DIGEST_SIZE - 1) // DIGEST_SIZE, self.blocks)
             while first < last:
                 count = min(last - first, _WINDOW // DIGEST_SIZE)
                 yield first, self.read(first, count)
