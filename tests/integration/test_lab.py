@@ -392,7 +392,8 @@ def test_guest_known_to_two_machines_is_found_where_it_runs(lab: World) -> None:
     assert "say which with --on" in fails(lab, "guest", "start", "twin")
     lab.lab("guest", "start", "--on", "b", "twin")
     lab.lab("guest", "wait", "twin")
-    assert lab.in_guest("twin", "hostname") == "twin"
+    assert lab.in_guest("twin", "hostname", on="b") == "twin"
+    assert lab.lab("guest", "exec", "twin", "hostname").strip() == "twin"  # found where it runs, without --on
     for host in "ab":
         lab.lab("guest", "remove", "--on", host, "twin")
 

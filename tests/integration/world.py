@@ -69,8 +69,8 @@ class World:
         """Run a shell command as root on a machine, not over its network; returns what it printed."""
         return self.lab("exec", host, "sh", "-c", command, check=check, timeout=timeout).strip()
 
-    def in_guest(self, vm: str, command: str) -> str:
-        return self.lab("guest", "exec", "--on", "a", vm, "sh", "-c", command).strip()
+    def in_guest(self, vm: str, command: str, on: str = "a") -> str:
+        return self.lab("guest", "exec", "--on", on, vm, "sh", "-c", command).strip()
 
     # playbooks
 
