@@ -41,7 +41,8 @@ __all__ = [
     "supervised",
 ]
 
-ENTRY = Path(__file__).resolve().parents[1] / "lab"
+# The folder that Python runs as the command `lab`.
+ENTRY = Path(__file__).resolve().parents[1]
 # Room for what a machine writes outside its data disk; the file is sparse.
 ROOT_DISK = "16G"
 DISKS = ("root", "data")
