@@ -7,7 +7,10 @@ from __future__ import annotations
 
 
 class ModuleDocFragment:
-    """``common`` for every module on a machine; ``common.vm`` adds the options of those that serve one VM."""
+    """``common`` for every module on a machine.
+
+    ``common.vm`` adds the options of those that serve one VM, ``common.domains`` that of those that tell about many.
+    """
 
     DOCUMENTATION = r"""
 options:
@@ -36,4 +39,25 @@ options:
     description: Name of the VM, which is its inventory name.
     type: str
     required: true
+"""
+
+    DOMAINS = r"""
+options:
+  vms:
+    description: The VMs to tell about.
+    type: list
+    elements: dict
+    required: true
+    suboptions:
+      customer:
+        description: Name of the customer.
+        type: str
+        required: true
+      vm:
+        description: Name of the VM, which is its inventory name.
+        type: str
+        required: true
+      domain:
+        description: Name of its libvirt domain. Left out, it is the VM's name.
+        type: str
 """

@@ -9,17 +9,23 @@ from typing import Any
 
 from ._layout import DEFAULT_ROOT
 
-__all__ = ["common_spec", "vm_spec"]
+__all__ = ["common_spec", "vm_spec", "vms_spec"]
 
 
 def common_spec() -> dict[str, Any]:
     return {"root": {"type": "path", "default": DEFAULT_ROOT}, "now": {"type": "str"}}
 
 
+def _named() -> dict[str, Any]:
+    return {"customer": {"type": "str", "required": True}, "vm": {"type": "str", "required": True}}
+
+
 def vm_spec() -> dict[str, Any]:
     """Of modules that serve one VM."""
-    return {
-        **common_spec(),
-        "customer": {"type": "str", "required": True},
-        "vm": {"type": "str", "required": True},
-    }
+    return {**common_spec(), **_named()}
+
+
+def vms_spec(**each: dict[str, Any]) -> dict[str, Any]:
+    """Of modules that serve many VMs in one call; ``each`` is what is said of a VM beside its name."""
+    options = {**_named(), **each}
+    return {**common_spec(), "vms": {"type": "list", "elements": "dict", "required": True, "options": options}}

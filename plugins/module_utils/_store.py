@@ -105,6 +105,9 @@ class Store:
 
     def read(self, image_id: str) -> StoredImage:
         """One image with what is known of it. A manifest that cannot be used is told in ``problem``."""
+        return self._read(image_id, list(self.pins()))
+
+    def _read(self, image_id: str, pins: list[Pin]) -> StoredImage:
         path = self.path(image_id)
         manifest, problem = None, ""
         where = os.path.join(path, MANIFEST)
@@ -117,7 +120,7 @@ class Store:
         except ResilientVmError as error:
             manifest, problem = None, str(error)
         damaged = read_json(os.path.join(path, _DAMAGED)) or []
-        return StoredImage(image_id, path, manifest, problem, damaged, [p for p in self.pins() if p.image == image_id])
+        return StoredImage(image_id, path, manifest, problem, damaged, [pin for pin in pins if pin.image == image_id])
 
     @staticmethod
     def _check_files(path: str, manifest: Manifest) -> None:
@@ -140,7 +143,8 @@ class Store:
 
     def images(self) -> list[StoredImage]:
         """All published images, oldest first: by (epoch, id); those without a usable manifest come first."""
-        found = [self.read(image_id) for image_id in self._ids()]
+        pins = list(self.pins())
+        found = [self._read(image_id, pins) for image_id in self._ids()]
         return sorted(found, key=lambda image: (image.manifest.epoch if image.manifest else 0, image.id))
 
     def newest(self) -> StoredImage | None:

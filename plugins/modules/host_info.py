@@ -17,6 +17,7 @@ author:
   - edgecloud.resilient_vm contributors (@edgecloud)
 extends_documentation_fragment:
   - edgecloud.resilient_vm.common
+  - edgecloud.resilient_vm.common.domains
 attributes:
   check_mode:
     description: Changes nothing in either mode.
@@ -25,23 +26,6 @@ attributes:
     description: Changes nothing.
     support: none
 options:
-  vms:
-    description: The VMs to tell about.
-    type: list
-    elements: dict
-    default: []
-    suboptions:
-      customer:
-        description: Name of the customer.
-        type: str
-        required: true
-      vm:
-        description: Name of the VM, which is its inventory name.
-        type: str
-        required: true
-      domain:
-        description: Name of its libvirt domain. Left out, it is the VM's name.
-        type: str
   libvirt:
     description: Whether libvirt is asked for the domains. A machine that only stores images needs none.
     type: bool
@@ -214,22 +198,13 @@ from typing import Any
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.edgecloud.resilient_vm.plugins.module_utils import _clock, _host
-from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._arguments import common_spec
+from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._arguments import vms_spec
 from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._errors import ResilientVmError
 from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._process import run
 
 
 def argument_spec() -> dict[str, Any]:
-    vm = {
-        "customer": {"type": "str", "required": True},
-        "vm": {"type": "str", "required": True},
-        "domain": {"type": "str"},
-    }
-    return {
-        **common_spec(),
-        "vms": {"type": "list", "elements": "dict", "default": [], "options": vm},
-        "libvirt": {"type": "bool", "default": True},
-    }
+    return {**vms_spec(domain={"type": "str"}), "libvirt": {"type": "bool", "default": True}}
 
 
 def ask(params: dict[str, Any]) -> dict[str, Any]:

@@ -107,27 +107,17 @@ images:
       returned: success
 """
 
-from typing import Any
-
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._arguments import common_spec
+from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._arguments import vms_spec
 from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._errors import ResilientVmError
 from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._images import images_of
 from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._layout import Layout
 from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._process import run
 
 
-def argument_spec() -> dict[str, Any]:
-    vm = {"customer": {"type": "str", "required": True}, "vm": {"type": "str", "required": True}}
-    return {
-        **common_spec(),
-        "vms": {"type": "list", "elements": "dict", "required": True, "options": vm},
-    }
-
-
 def main() -> None:
-    module = AnsibleModule(argument_spec(), supports_check_mode=True)
+    module = AnsibleModule(vms_spec(), supports_check_mode=True)
     try:
         layouts = [Layout(vm["customer"], vm["vm"], module.params["root"]) for vm in module.params["vms"]]
         images = {layout.name: images_of(layout, run) for layout in layouts}

@@ -115,23 +115,20 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._arguments import common_spec
+from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._arguments import vms_spec
 from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._errors import ResilientVmError
 from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._layout import Layout
 from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._prune import Wish, prune
 
 
 def argument_spec() -> dict[str, Any]:
-    vm = {
-        "customer": {"type": "str", "required": True},
-        "vm": {"type": "str", "required": True},
-        "retention_days": {"type": "int", "default": 14},
-        "minimum": {"type": "int", "default": 3},
-        "timezone": {"type": "str", "default": "UTC"},
-        "newest_id": {"type": "str"},
-        "standby_generation": {"type": "str"},
-    }
-    return {**common_spec(), "vms": {"type": "list", "elements": "dict", "required": True, "options": vm}}
+    return vms_spec(
+        retention_days={"type": "int", "default": 14},
+        minimum={"type": "int", "default": 3},
+        timezone={"type": "str", "default": "UTC"},
+        newest_id={"type": "str"},
+        standby_generation={"type": "str"},
+    )
 
 
 def main() -> None:

@@ -16,6 +16,7 @@ author:
   - edgecloud.resilient_vm contributors (@edgecloud)
 extends_documentation_fragment:
   - edgecloud.resilient_vm.common
+  - edgecloud.resilient_vm.common.domains
 attributes:
   check_mode:
     description: Changes nothing in either mode.
@@ -23,24 +24,6 @@ attributes:
   diff_mode:
     description: Changes nothing.
     support: none
-options:
-  vms:
-    description: The VMs to tell about.
-    type: list
-    elements: dict
-    required: true
-    suboptions:
-      customer:
-        description: Name of the customer.
-        type: str
-        required: true
-      vm:
-        description: Name of the VM, which is its inventory name.
-        type: str
-        required: true
-      domain:
-        description: Name of its libvirt domain. Left out, it is the VM's name.
-        type: str
 """
 
 EXAMPLES = r"""
@@ -102,27 +85,16 @@ standbys:
       returned: success
 """
 
-from typing import Any
-
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.edgecloud.resilient_vm.plugins.module_utils import _host, _standby
-from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._arguments import common_spec
+from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._arguments import vms_spec
 from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._errors import ResilientVmError
 from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._process import run
 
 
-def argument_spec() -> dict[str, Any]:
-    vm = {
-        "customer": {"type": "str", "required": True},
-        "vm": {"type": "str", "required": True},
-        "domain": {"type": "str"},
-    }
-    return {**common_spec(), "vms": {"type": "list", "elements": "dict", "required": True, "options": vm}}
-
-
 def main() -> None:
-    module = AnsibleModule(argument_spec(), supports_check_mode=True)
+    module = AnsibleModule(vms_spec(domain={"type": "str"}), supports_check_mode=True)
     try:
         wanted = _host.layouts_of(module.params["vms"], module.params["root"])
         standbys = {name: _standby.information(layout, run, domain) for name, (layout, domain) in wanted.items()}

@@ -113,6 +113,20 @@ def test_a_readers_pin_holds_until_it_expires(store: Store) -> None:
     os.unlink(pin)
 
 
+def test_each_image_of_a_list_has_its_own_pins(store: Store) -> None:
+    publish(store, IDS[0])
+    publish(store, IDS[1])
+    publish(store, IDS[2])
+    store.pin_reading(IDS[1], "refresh")
+    kept = {"image": IDS[2], "purpose": "before the upgrade", "until": None}
+    Path(store.layout.pins, "kept.json").write_text(json.dumps(kept))
+    assert [(image.reading, image.pinned_by) for image in store.images()] == [
+        (False, []),
+        (True, []),
+        (False, ["before the upgrade"]),
+    ]
+
+
 @pytest.mark.parametrize("image_id", ["../x", "2026", "20260114T020000Z/..", ""])
 def test_only_ids_name_images(store: Store, image_id: str) -> None:
     with pytest.raises(ResilientVmError, match="is not an image id"):
