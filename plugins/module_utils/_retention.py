@@ -77,7 +77,8 @@ def decide(
     """
     remaining = sum(image.complete for image in images)
     verdicts = []
-    for image in sorted(images, key=lambda image: image.order):
+    # By age alone: were epochs in the order, the minimum could take an image that fewer days would have left.
+    for image in sorted(images, key=lambda image: image.id):
         keep = _reason_to_keep(image, policy, newest, standby_generation)
         if not keep and remaining - image.complete < policy.floor:
             keep = f"only {remaining} complete images are left, and {policy.floor} stay whatever their age"
