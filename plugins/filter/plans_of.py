@@ -17,17 +17,10 @@ description:
   - Collects what M(edgecloud.resilient_vm.vm_plan) registered for VMs. A VM whose plan failed is left out.
 author:
   - edgecloud.resilient_vm contributors (@edgecloud)
+extends_documentation_fragment:
+  - edgecloud.resilient_vm.hostvars
 positional: vms, register, machine
 options:
-  _input:
-    description: The variable C(hostvars).
-    type: dict
-    required: true
-  vms:
-    description: Inventory names of the VMs.
-    type: list
-    elements: str
-    required: true
   register:
     description: Name under which the plans were registered.
     type: str

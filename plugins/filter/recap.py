@@ -17,17 +17,10 @@ description:
   - Tells for people what the role P(edgecloud.resilient_vm.cycle#role) did for VMs, or why it failed.
 author:
   - edgecloud.resilient_vm contributors (@edgecloud)
+extends_documentation_fragment:
+  - edgecloud.resilient_vm.hostvars
 positional: vms, check_mode
 options:
-  _input:
-    description: The variable C(hostvars).
-    type: dict
-    required: true
-  vms:
-    description: Inventory names of the VMs.
-    type: list
-    elements: str
-    required: true
   check_mode:
     description: Whether nothing was changed, and the lines say what would be.
     type: bool

@@ -17,17 +17,9 @@ description:
   - The same as P(edgecloud.resilient_vm.status#filter) for people.
 author:
   - edgecloud.resilient_vm contributors (@edgecloud)
+extends_documentation_fragment:
+  - edgecloud.resilient_vm.hostvars
 positional: vms
-options:
-  _input:
-    description: The variable C(hostvars).
-    type: dict
-    required: true
-  vms:
-    description: Inventory names of the VMs.
-    type: list
-    elements: str
-    required: true
 """
 
 EXAMPLES = r"""

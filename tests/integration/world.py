@@ -77,14 +77,15 @@ class World:
     def start_play(
         self, name: str, *options: str, inventory: Sequence[Path] = (), **variables: Any
     ) -> subprocess.Popen[str]:
-        words = [str(Path(sys.executable).with_name("ansible-playbook")), "-i", "tests/lab/inventory/"]
-        for source in inventory:
-            words += ["-i", str(source)]
-        words += [f"playbooks/{name}.yml", *options]
+        words = [f"playbooks/{name}.yml", *options]
         if variables:
             words += ["-e", json.dumps({f"resilient_vm_{key}": value for key, value in variables.items()})]
+        return self._start_playbook(["tests/lab/inventory/", *inventory], *words)
+
+    def _start_playbook(self, inventory: Sequence[str | Path], *words: str) -> subprocess.Popen[str]:
+        sources = [word for source in inventory for word in ("-i", str(source))]
         return subprocess.Popen(
-            words,
+            [str(Path(sys.executable).with_name("ansible-playbook")), *sources, *words],
             cwd=ROOT,
             env=self.environment,
             stdin=subprocess.DEVNULL,
@@ -92,6 +93,18 @@ class World:
             stderr=subprocess.STDOUT,
             text=True,
         )
+
+    @staticmethod
+    def _played(process: subprocess.Popen[str], name: str, expect: int | None, timeout: float = 600) -> Played:
+        with process:
+            try:
+                output, _nothing = process.communicate(timeout=timeout)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                raise
+        if expect is not None and (process.returncode == 0) != (expect == 0):
+            raise AssertionError(f"{name} ended with {process.returncode}, expected {expect}:\n{output}")
+        return Played(process.returncode, output)
 
     def play(
         self,
@@ -104,11 +117,7 @@ class World:
     ) -> Played:
         """Run a playbook as a user would. ``expect``: 0 success, 1 any failure, None either."""
         process = self.start_play(name, *options, inventory=inventory, **variables)
-        output, _nothing = process.communicate(timeout=timeout)
-        played = Played(process.returncode, output)
-        if expect is not None and (played.code == 0) != (expect == 0):
-            raise AssertionError(f"{name} ended with {played.code}, expected {expect}:\n{output}")
-        return played
+        return self._played(process, name, expect, timeout)
 
     def lab_inventory(self) -> str:
         """The lab's inventory as one JSON document in the YAML inventory's form, to be changed by a test."""
@@ -125,38 +134,12 @@ class World:
 
     def play_with(self, inventory: Path, name: str, *options: str, expect: int | None = 0) -> Played:
         """Run a playbook on another inventory than the lab's."""
-        words = [str(Path(sys.executable).with_name("ansible-playbook")), "-i", str(inventory)]
-        done = subprocess.run(
-            [*words, f"playbooks/{name}.yml", *options],
-            cwd=ROOT,
-            env=self.environment,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            timeout=600,
-            check=False,
-        )
-        if expect is not None and (done.returncode == 0) != (expect == 0):
-            raise AssertionError(f"{name} ended with {done.returncode}, expected {expect}:\n{done.stdout}")
-        return Played(done.returncode, done.stdout)
+        return self._played(self._start_playbook([inventory], f"playbooks/{name}.yml", *options), name, expect)
 
     def play_file(self, playbook: Path, *options: str) -> Played:
         """Run a playbook of the test's own on the lab's inventory."""
-        words = [str(Path(sys.executable).with_name("ansible-playbook")), "-i", "tests/lab/inventory/", str(playbook)]
-        done = subprocess.run(
-            [*words, *options],
-            cwd=ROOT,
-            env=self.environment,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            timeout=600,
-            check=False,
-        )
-        assert done.returncode == 0, done.stdout
-        return Played(done.returncode, done.stdout)
+        process = self._start_playbook(["tests/lab/inventory/"], str(playbook), *options)
+        return self._played(process, playbook.name, 0)
 
     def play_module(self, host: str, module: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
         """Call one of our modules on a machine, as the playbooks do; its result."""
@@ -205,6 +188,24 @@ class World:
         printed = self.lab("exec", host, "python3", "-", path, stdin=_CHECKER.read_text())
         roots: dict[str, str] = json.loads(printed)
         return roots
+
+    def check_newest(self, vm: str, formats: Mapping[str, str]) -> None:
+        """The newest image is what the disks of a (quiet) VM hold now, on C and on B, and nothing is left over.
+
+        ``formats`` are those of its disks by target.
+        """
+        newest = self.images(vm)[-1]
+        for target, image_format in formats.items():
+            source = self.on("a", f"virsh domblklist {vm} | awk '$1 == \"{target}\" {{print $2}}'")
+            live = self.on(
+                "a",
+                f"qemu-img convert -U -f {image_format} -O raw {source} /var/lib/resilient-vm/live"
+                " && sha256sum < /var/lib/resilient-vm/live && rm /var/lib/resilient-vm/live",
+            )
+            assert self.on("c", f"sha256sum < {STORE}/{vm}/images/{newest}/{target}.raw") == live
+        assert self.check_image(vm, newest) == self.check_image(vm, newest, "b")
+        assert self.current(vm) == newest
+        self.nothing_open(vm)
 
     def nothing_open(self, vm: str) -> None:
         """No snapshot, job, scratch file, unit or working directory of a VM is left anywhere."""

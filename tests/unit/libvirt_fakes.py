@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from unit.fakes_cycle import UUID
 
 from ansible_collections.edgecloud.resilient_vm.plugins.module_utils import _units
 from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._errors import ResilientVmError
 from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._layout import Layout
 from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._process import Completed
 
-UUID = "3c6bb72f-2a19-44b9-af47-a8ee60341a79"
 NO_JOB = "error: Domain backup job id not found: no domain backup job present"
 QCOW2 = "<driver name='qemu' type='qcow2'/>"
 

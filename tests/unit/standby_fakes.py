@@ -11,22 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from unit import fakes_cycle
 from unit.libvirt_fakes import UUID, Host, disk, domain, make_host, said
 
 OLD, NEW, NEWEST = "20260112T020000Z", "20260113T020000Z", "20260114T020000Z"
-STATE = {
-    "schema": 1,
-    "customer": "acme",
-    "vm": "erp",
-    "domain": "erp",
-    "uuid": UUID,
-    "epoch": 1,
-    "active": "a",
-    "standby": "b",
-    "phase": "protected",
-    "changed": "2026-01-14T02:00:00Z",
-    "why": "site",
-}
+STATE = {**fakes_cycle.STATE, "changed": "2026-01-14T02:00:00Z", "why": "site"}
 
 
 def make_standby(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Host:

@@ -8,17 +8,11 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from unit.fakes_cycle import GROUPS
 
 from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._errors import ResilientVmError
 from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._plan import make_plan
 
-GROUPS = {
-    "all": ["a", "b", "c", "erp"],
-    "production": ["a"],
-    "standby": ["b"],
-    "backup_storage": ["c"],
-    "protected_vms": ["erp"],
-}
 MACHINES = {name: {"ansible_host": f"192.0.2.{number}"} for number, name in enumerate("abc", 1)}
 
 
