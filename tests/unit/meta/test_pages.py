@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import argparse
 import re
 import subprocess
 import sys
@@ -13,10 +14,15 @@ from typing import Any
 
 import pytest
 import yaml
+from lab.rvmlab.cli import build_parser
+from tools.checks.main import _arguments
+
+from ansible_collections.edgecloud.resilient_vm.plugins.module_utils import _mover
 
 ROOT = Path(__file__).resolve().parents[3]
 README = ROOT / "README.md"
 PAGES = [README, *sorted((ROOT / "docs").glob("*.md")), *sorted((ROOT / "roles").glob("*/README.md"))]
+PAGES.append(ROOT / "tests/lab/README.md")
 ROLES = sorted(path.parent.parent for path in (ROOT / "roles").glob("*/meta/argument_specs.yml"))
 
 
@@ -63,6 +69,18 @@ def test_playbooks_and_roles_and_variables_that_are_named_exist(page: Path) -> N
         assert (ROOT / f"playbooks/{name}.yml").is_file(), name
     for name in re.findall(r"-t role edgecloud\.resilient_vm\.(\w+)", text):
         assert (ROOT / "roles" / name).is_dir(), name
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_commands_and_files_that_are_named_exist(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    (lab,) = (action.choices for action in build_parser()._actions if isinstance(action, argparse._SubParsersAction))
+    assert set(re.findall(r"(?:tests/lab/|`)lab ([a-z]+)", text)) <= set(lab)
+    assert set(re.findall(r"(?:bin/|`)resilient-vm ([a-z]+)", text)) <= {*_mover._COMMANDS, "root"}
+    for option in re.findall(r"\./test (--\w+)", text):
+        _arguments([option])  # exits when there is none
+    for name in re.findall(r"(?<![\w/.])(?:tests|plugins|changelogs|collections|inventory\.example)/[\w./-]*\w", text):
+        assert (ROOT / name).exists(), name
 
 
 @pytest.mark.parametrize("role", ROLES, ids=name_of)

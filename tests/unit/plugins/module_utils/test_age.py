@@ -125,6 +125,16 @@ def test_an_alarm_command_that_fails_is_said_and_the_next_vm_is_still_looked_at(
     assert len(said) == 6
 
 
+def test_the_alarm_can_be_tried_with_a_time_to_come(tmp_path: Path) -> None:
+    """As README.md says; a VM's own limit goes before ``--max-hours``, so that is no way to try it."""
+    rung = tmp_path / "rung"
+    lay(tmp_path, "erp", max_age_hours=26.0, alarm_command=f"tee {rung}")
+    assert _age.main(["--max-hours", "0", "--now", "2026-01-13T13:00:00Z"], str(tmp_path), "/nowhere") == 0
+    assert not rung.exists()
+    assert _age.main(["--now", "2099-01-01T00:00:00Z"], str(tmp_path), "/nowhere") == 1
+    assert rung.exists()
+
+
 @pytest.mark.parametrize(("now", "code"), [("2026-01-13T13:00:00Z", 0), ("2026-02-01T00:00:00Z", 1)])
 def test_the_exit_code_is_red_when_there_is_anything_to_say(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], now: str, code: int
