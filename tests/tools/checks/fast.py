@@ -194,6 +194,10 @@ class Fast:
             arguments = ["--python-version", "3.11", f"tests/{folder}"]
             work = partial(self._mypy, arguments=arguments, path=COLLECTION / "tests" / folder, cwd=COLLECTION)
             yield Stage(f"mypy, tests/{folder}", work, needs)
+        # Without what runs on the lab's machines: there are their packages, and the mover that site installed.
+        arguments = ["--python-version", "3.11", "-p", "bench"]
+        work = partial(self._mypy, arguments=arguments, path=COLLECTION / "tests", cwd=COLLECTION)
+        yield Stage("mypy, tests/bench", work, needs)
         yield program("ruff check", "ruff", "check", "--no-cache", ".")
         yield program("ruff format", "ruff", "format", "--no-cache", "--check", "--diff", ".")
         docs = ("lint-collection-docs", "--plugin-docs", "--validate-collection-refs", "self", ".")

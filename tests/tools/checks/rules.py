@@ -14,7 +14,7 @@ from .places import ROOT
 __all__ = ["forbidden_words", "headers", "long_files"]
 
 MAX_LINES = 400
-SHORT = ("plugins/", "roles/", "playbooks/", "tests/lab/", "tests/unit/", "tests/tools/")
+SHORT = ("plugins/", "roles/", "playbooks/", "tests/bench/", "tests/lab/", "tests/unit/", "tests/tools/")
 
 # Written in parts, so that this file does not find itself.
 _HOSTS = [

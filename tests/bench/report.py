@@ -1,0 +1,146 @@
+# Copyright (c) 2026, edgecloud.resilient_vm contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""From runs to medians, ratios and the page that shows them. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from statistics import median
+from typing import Any
+
+__all__ = ["RATIOS", "Ratio", "page", "ratios", "table"]
+
+# case -> contestant -> one set of figures a repetition
+Runs = Mapping[str, Mapping[str, Sequence[Mapping[str, float]]]]
+
+
+@dataclass(frozen=True)
+class Ratio:
+    """One figure of the table: a contestant's median, over another's where there is one to compare with."""
+
+    key: str
+    work: str
+    case: str
+    figure: tuple[str, str]
+    against: tuple[str, str] | None
+    bar: float
+    least: bool = False  # whether the bar is a lower bound
+
+    def value(self, runs: Runs) -> float | None:
+        """None when its case was not run."""
+        if self.case not in runs:
+            return None
+        value = self._median(runs, self.figure)
+        return value if self.against is None else value / self._median(runs, self.against)
+
+    def _median(self, runs: Runs, figure: tuple[str, str]) -> float:
+        contestant, name = figure
+        return median(figures[name] for figures in runs[self.case][contestant])
+
+    def met(self, value: float) -> bool:
+        return value >= self.bar if self.least else value <= self.bar
+
+    @property
+    def bar_text(self) -> str:
+        return f"{'≥' if self.least else '≤'} {self.bar:g}"
+
+
+def _times(key: str, case: str, work: str, peer: str, bar: float, ours: str = "ours") -> Ratio:
+    return Ratio(key, work, case, (ours, "seconds"), (peer, "seconds"), bar)
+
+
+_FULL = "full copy A→C over ssh, all blocks checked"
+_BITMAP = "1 % changed (scattered 64 KiB), bitmap"
+_DIGEST = "1 % changed, no bitmap"
+_WIDE = "ours, disk ten times as large"
+RATIOS = (
+    _times("full_vs_nbdcopy", "full", f"{_FULL}: time against nbdcopy", "nbdcopy", 1.0),
+    _times("full_vs_rsync", "full", f"{_FULL}: time against rsync", "rsync", 0.35),
+    _times("bitmap_vs_rsync", "bitmap", f"{_BITMAP}: time against rsync", "rsync", 0.1),
+    _times("bitmap_vs_virtnbdbackup", "bitmap", f"{_BITMAP}: time against virtnbdbackup", "virtnbdbackup", 0.5),
+    _times(
+        "bitmap_40g_vs_4g", "bitmap", "the same change on a sparse disk ten times as large: time", "ours", 1.3, _WIDE
+    ),
+    _times("digest_vs_rsync", "digests", f"{_DIGEST}: time against rsync", "rsync", 0.5),
+    Ratio(
+        "digest_wire_vs_changed",
+        f"{_DIGEST}: bytes sent, digests included, against bytes changed",
+        "digests",
+        ("ours", "bytes_sent"),
+        ("ours", "bytes_changed"),
+        1.1,
+    ),
+    _times("standby_vs_rsync", "standby", "C→B, 1 % changed: time against rsync", "rsync", 0.1),
+)
+
+
+def ratios(runs: Runs) -> dict[str, float]:
+    """The figures whose cases were run, by key."""
+    found = {ratio.key: ratio.value(runs) for ratio in RATIOS}
+    return {key: value for key, value in found.items() if value is not None}
+
+
+def number(value: float) -> str:
+    """Three digits that count, thousands set apart."""
+    return f"{value:,.0f}".replace(",", " ") if abs(value) >= 1000 else f"{value:.3g}"
+
+
+def _row(*cells: str) -> str:
+    return "| " + " | ".join(cells) + " |"
+
+
+def table(runs: Runs) -> list[str]:
+    """The figures as lines of a Markdown table."""
+    lines = [_row("key", "work", "figure", "bar", "met"), _row("---", "---", "--:", "--:", "---")]
+    for ratio in RATIOS:
+        value = ratio.value(runs)
+        if value is not None:
+            met = "yes" if ratio.met(value) else "**no**"
+            lines.append(_row(f"`{ratio.key}`", ratio.work, number(value), ratio.bar_text, met))
+    return lines
+
+
+def details(runs: Runs, titles: Mapping[str, str]) -> list[str]:
+    """Every contestant's figures: the median, and the least and greatest where there were several."""
+    lines = []
+    for case, contestants in runs.items():
+        lines += ["", f"### {titles[case][:1].upper()}{titles[case][1:]}", ""]
+        lines += [_row("who", "what", "median", "least", "greatest", "runs"), _row("---", "---", *["--:"] * 4)]
+        for contestant, repetitions in contestants.items():
+            for name in repetitions[0]:
+                values = [figures[name] for figures in repetitions]
+                spread = (number(median(values)), number(min(values)), number(max(values)), str(len(values)))
+                lines.append(_row(contestant, name.replace("_", " "), *spread))
+    return lines
+
+
+def page(document: Mapping[str, Any]) -> str:
+    """docs/performance.md of a run's JSON document."""
+    facts = document["facts"]
+    lines = [
+        "# Performance",
+        "",
+        "Ours beside the tools one would otherwise use, on the same data, in one run, their repetitions interleaved;",
+        "every copy was compared with its source. Written by `tests/bench/run --page`.",
+        "",
+        f"* Date: {facts['date']}, commit {facts['commit']}",
+        f"* Machine: {facts['processor']}, {facts['processors']} processors for three machines and their guests,"
+        f" {facts['memory_mib']} MiB of memory, load {facts['load']:.1f} before the run",
+        f"* Data: a disk of {facts['size_mib']} MiB, half of it filled with text, noise, repetition and zeros",
+        f"* Programs: {'; '.join(facts['versions'])}",
+        "* Ours: from opening the snapshot to the image published and checked on C, without Ansible: process starts,"
+        " ssh and fsync included.",
+        "* Peers: their whole commands, with the cipher ours uses; of `nbdcopy` and `qemu-img` the backup job's begin"
+        " and end too, and `copy seconds` is their copying alone. `rsync` reads a file at rest, which no running"
+        " machine's is.",
+        "",
+        "## Figures",
+        "",
+        *table(document["runs"]),
+        "",
+        "## Runs",
+        *details(document["runs"], document["titles"]),
+    ]
+    return "\n".join(lines) + "\n"
