@@ -42,6 +42,10 @@ def options(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     chosen = parser.parse_args(arguments)
     if chosen.repeat < 1 or chosen.size < 64:
         parser.error("--repeat is at least 1, --size at least 64")
+    if chosen.vms < 2:
+        parser.error("--vms is at least 2")
+    if chosen.page and chosen.only:
+        parser.error("--page shows all figures; run it without --only")
     return chosen
 
 

@@ -105,8 +105,9 @@ class Hand:
 
     def close(self) -> None:
         assert self._process.stdin is not None
-        self._process.stdin.close()
-        self._process.wait(timeout=60)
+        if not self._process.stdin.closed:
+            self._process.stdin.close()
+            self._process.wait(timeout=60)
 
 
 @dataclass
@@ -119,6 +120,7 @@ class Bench:
     vms: int = 100
     hands: dict[str, Hand] = field(default_factory=dict)
     inventory: Path = field(init=False)
+    _others: list[Hand] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.inventory = self.world.state / "bench.json"
@@ -134,6 +136,12 @@ class Bench:
     @property
     def c(self) -> Hand:
         return self.hands["c"]
+
+    def another(self, host: str) -> Hand:
+        """One more hand on a machine, for what happens while the first one is busy; closed with the others."""
+        hand = Hand(self.world, host)
+        self._others.append(hand)
+        return hand
 
     def address(self, host: str) -> str:
         return MACHINES[host].address
@@ -180,15 +188,13 @@ class Bench:
 
     def protect(self, names: Sequence[str]) -> None:
         """Run the site playbook, unless it has run for these VMs with these sources."""
-        total = hashlib.sha256(repr(sorted(names)).encode())
-        for source in sorted((ROOT / "plugins").rglob("*.py")):
-            total.update(source.read_bytes())
+        sources = hashlib.sha256(b"".join(path.read_bytes() for path in sorted((ROOT / "plugins").rglob("*.py"))))
+        wanted = {sources.hexdigest(), *names}
         stamp = self.inventory.with_suffix(".site")
-        if stamp.exists() and stamp.read_text() == total.hexdigest():
-            return
         self.world.inventory_file(self.inventory, {name: {} for name in names})
-        self.world.play("site", "--limit", "all:!erp:!web", inventory=[self.inventory], timeout=3600)
-        stamp.write_text(total.hexdigest())
+        if not stamp.exists() or not wanted <= set(stamp.read_text().split()):
+            self.world.play("site", "--limit", "all:!erp:!web", inventory=[self.inventory], timeout=3600)
+            stamp.write_text("\n".join(sorted(wanted)))
 
     def only_running(self, guests: Sequence[Guest]) -> None:
         """Start exactly these guests anew: an idle one costs a share of a processor, a used one may have jobs."""
@@ -202,7 +208,7 @@ class Bench:
                 self.world.lab("guest", "wait", guest.name, "--on", "a")
 
     def close(self) -> None:
-        for hand in self.hands.values():
+        for hand in (*self.hands.values(), *self._others):
             hand.close()
 
     # what cases do between measured things

@@ -57,6 +57,7 @@ class Ours:
     def __init__(self, bench: Bench, vm: str) -> None:
         self._bench = bench
         self.vm = vm
+        self.failure = ""
 
     def _step(self, hand: Hand, step: str, **asked: Any) -> tuple[Any, Done]:
         document = json.dumps({"customer": _CUSTOMER, "vm": self.vm, **asked})
@@ -77,11 +78,24 @@ class Ours:
         """Close the snapshot. ``keep``: the one checkpoint that stays; "" none, None all."""
         self._step(self._bench.a, "close", keep_checkpoint=keep)
 
-    def transfer(self, hop: str, image_id: str, **more: Any) -> tuple[dict[str, Any], Done]:
+    def _request(self, hop: str, image_id: str) -> dict[str, Any]:
         host = {"fetch": "a", "refresh": "b"}[hop]
         peer = {"name": host, "address": self._bench.address(host)}
-        request = _module_request(hop=hop, image_id=image_id, peer=peer, **more)
-        return self._step(self._bench.c, "transfer", **{**request, "vm": self.vm})
+        return {**_module_request(hop=hop, image_id=image_id, peer=peer), "vm": self.vm}
+
+    def transfer(self, hop: str, image_id: str) -> tuple[dict[str, Any], Done]:
+        return self._step(self._bench.c, "transfer", **self._request(hop, image_id))
+
+    def begin_fetch(self, image_id: str) -> None:
+        """Start copying the open snapshot without waiting; C's hand is busy until ``end_fetch``."""
+        words = ["/usr/bin/python3", "-I", f"{REMOTE}/ours.py", "transfer"]
+        self._bench.c.begin(words, json.dumps(self._request("fetch", image_id)))
+
+    def end_fetch(self) -> dict[str, Any] | None:
+        """The result of what ``begin_fetch`` began, or None when it failed; ``failure`` then says why."""
+        done = self._bench.c.end(check=False)
+        self.failure = done.err.strip()[-2000:]
+        return json.loads(done.out) if done.out else None
 
     def take(self, base: Mapping[str, Any] | None = None, now: str | None = None, keep: bool = True) -> Taken:
         """Take an image: open, fetch; the time ends there. Then the snapshot is closed, its checkpoint kept or not."""

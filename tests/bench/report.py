@@ -54,6 +54,7 @@ def _times(key: str, case: str, work: str, peer: str, bar: float, ours: str = "o
 _FULL = "full copy A→C over ssh, all blocks checked"
 _BITMAP = "1 % changed (scattered 64 KiB), bitmap"
 _DIGEST = "1 % changed, no bitmap"
+_SLOW = "100 Mbit/s and 20 ms: share of the link's rate"
 _WIDE = "ours, disk ten times as large"
 RATIOS = (
     _times("full_vs_nbdcopy", "full", f"{_FULL}: time against nbdcopy", "nbdcopy", 1.0),
@@ -73,6 +74,52 @@ RATIOS = (
         1.1,
     ),
     _times("standby_vs_rsync", "standby", "C→B, 1 % changed: time against rsync", "rsync", 0.1),
+    Ratio(
+        "slow_link_share", f"{_SLOW}, incompressible", "slow_link", ("ours, noise", "share_of_link"), None, 0.9, True
+    ),
+    Ratio("slow_link_compressible", f"{_SLOW}, text", "slow_link", ("ours, text", "share_of_link"), None, 2.0, True),
+    Ratio(
+        "resume_bytes",
+        "interrupted at 20 random points: bytes against uninterrupted",
+        "resume",
+        ("interrupted", "bytes"),
+        ("uninterrupted", "bytes"),
+        1.05,
+    ),
+    Ratio(
+        "space_14_days",
+        "14 days at 1 % a day: space on C against one image",
+        "space",
+        ("14 images", "bytes"),
+        ("one image", "bytes"),
+        1.15,
+    ),
+    Ratio("erase_seconds", "erase one day of a 1 TiB sparse image: seconds", "erase", ("ours", "seconds"), None, 1),
+    Ratio(
+        "guest_p99",
+        "guest p99 fsync latency during a backup over 100 Mbit/s, against without",
+        "guest",
+        ("during a backup", "p99_ms"),
+        ("alone", "p99_ms"),
+        1.3,
+    ),
+    Ratio(
+        "daily_idle_seconds",
+        "daily with nothing changed, one VM: seconds",
+        "idle",
+        ("daily, an image is due", "seconds"),
+        None,
+        8,
+    ),
+    Ratio(
+        "control_cpu_seconds_per_vm",
+        "control node CPU seconds per further VM, many small stopped domains",
+        "many",
+        ("each further VM", "cpu_seconds"),
+        None,
+        2,
+    ),
+    Ratio("rss_mib", "resident memory of either end, MiB", "memory", ("the larger end", "mib"), None, 200),
 )
 
 

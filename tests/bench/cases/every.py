@@ -5,8 +5,8 @@
 
 from __future__ import annotations
 
-from . import Case, changes, full
+from . import Case, changes, full, slow, store, whole
 
 __all__ = ["CASES"]
 
-CASES: list[Case] = [*full.CASES, *changes.CASES]
+CASES: list[Case] = [*full.CASES, *changes.CASES, *slow.CASES, *store.CASES, *whole.CASES]
