@@ -70,8 +70,8 @@ def iso(when: datetime) -> str:
     return when.astimezone(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-def zone(name: str) -> tzinfo:
-    """The time zone of that name."""
+def zone(name: str, whose: str = "resilient_vm_timezone") -> tzinfo:
+    """The time zone of that name. ``whose`` says in the message which setting it is."""
     if name in _UTC_NAMES:
         # The default must work on a machine without a time zone database.
         return timezone.utc
@@ -83,11 +83,11 @@ def zone(name: str) -> tzinfo:
     except (ZoneInfoNotFoundError, ValueError, TypeError, OSError) as error:
         if not available_timezones():
             raise ResilientVmError(
-                f"resilient_vm_timezone {name!r} can't be looked up: this machine has no time zone database; "
+                f"{whose} is {name!r}, which can't be looked up: this machine has no time zone database; "
                 "install the package tzdata (or Python's tzdata) on it, or use UTC"
             ) from error
         raise ResilientVmError(
-            f"resilient_vm_timezone {name!r} is not a time zone; use a name like UTC or Europe/Amsterdam"
+            f"{whose} is {name!r}, which is not a time zone; use a name like UTC or Europe/Amsterdam"
         ) from error
 
 

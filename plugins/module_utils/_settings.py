@@ -336,7 +336,7 @@ def read_all(variables: Mapping[str, Any], scope: str, owner: str) -> tuple[dict
         try:
             values[setting.name] = setting.read(variables.get(setting.variable), owner)
             if setting.name == "timezone":
-                _clock.zone(values[setting.name])
+                _clock.zone(values[setting.name], f"{setting.variable} of {owner}")
             if setting.name == "now" and values[setting.name]:
                 values[setting.name] = _clock.iso(_clock.now(values[setting.name]))
         except ResilientVmError as error:

@@ -22,6 +22,8 @@ ROOT = Path(__file__).resolve().parents[2]
 STORE = "/var/lib/resilient-vm/acme"
 _CHECKER = Path(__file__).with_name("check_image.py")
 _STATS = re.compile(r"^(\S+)\s*: ok=\d+\s+changed=(\d+)\s+unreachable=(\d+)\s+failed=(\d+)", re.M)
+_RECAP = "recap | Say what came of each VM"
+_FAILED = "FAILED: "
 
 
 @dataclass(frozen=True)
@@ -34,6 +36,22 @@ class Played:
     @property
     def changed(self) -> int:
         return sum(int(match.group(2)) for match in _STATS.finditer(self.output))
+
+    @property
+    def recap(self) -> dict[str, list[str]]:
+        """What the recap of daily says of each VM, line by line."""
+        told: dict[str, list[str]] = {}
+        text = self.output.partition(_RECAP)[2].partition("\nTASK [")[0]
+        for line in text.splitlines():
+            if match := re.fullmatch(r" {8}(\S+): (?:ok|FAILED)", line):
+                told[match.group(1)] = []
+            elif told and line.startswith(" " * 12):
+                told[next(reversed(told))].append(line.strip())
+        return told
+
+    def refusals(self, vm: str) -> list[str]:
+        """The sentences that say why a VM's run is red."""
+        return [line.removeprefix(_FAILED) for line in self.recap[vm] if line.startswith(_FAILED)]
 
 
 class World:

@@ -75,7 +75,7 @@ def test_what_is_no_image_id_is_refused(text: str | None) -> None:
 def test_a_wrong_time_zone_is_one_sentence(name: str) -> None:
     with pytest.raises(ResilientVmError) as failure:
         _clock.zone(name)
-    assert f"resilient_vm_timezone {name!r} is not a time zone" in str(failure.value)
+    assert f"resilient_vm_timezone is {name!r}, which is not a time zone" in str(failure.value)
 
 
 def test_a_machine_without_a_time_zone_database_says_so_and_still_knows_utc(monkeypatch: pytest.MonkeyPatch) -> None:

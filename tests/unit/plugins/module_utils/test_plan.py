@@ -134,7 +134,8 @@ def test_a_wrong_retention_is_refused(value: Any) -> None:
 
 def test_a_wrong_time_zone_is_refused() -> None:
     assert problems({"resilient_vm_timezone": "Mars/Olympus"}) == [
-        "resilient_vm_timezone 'Mars/Olympus' is not a time zone; use a name like UTC or Europe/Amsterdam"
+        "resilient_vm_timezone of erp is 'Mars/Olympus', which is not a time zone; "
+        "use a name like UTC or Europe/Amsterdam"
     ]
 
 
