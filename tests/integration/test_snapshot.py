@@ -17,9 +17,6 @@ from typing import Any
 import pytest
 from integration.world import ROOT, STORE, World
 
-# Seen green case by case; not in the short run before the whole has been seen so on an idle machine.
-pytestmark = pytest.mark.soak
-
 VM = "erp"
 RUN = f"/run/resilient-vm/acme/{VM}"
 SCRATCH = f"{STORE}/{VM}/scratch"
@@ -126,6 +123,7 @@ def test_a_snapshot_shows_one_instant_however_much_the_guest_writes(owner: Owner
         assert owner.content(snapshot, target) == first
 
 
+@pytest.mark.soak
 def test_what_the_next_image_must_read_is_told_by_bitmaps_of_the_one_before(owner: Owner) -> None:
     first = owner.open()["snapshot"]
     owner.close(keep=first["checkpoint"])
@@ -141,6 +139,7 @@ def test_check_mode_opens_nothing_and_a_second_close_changes_nothing(owner: Owne
     assert owner.close()["changed"] is False
 
 
+@pytest.mark.soak
 def test_a_good_snapshot_is_adopted_and_any_other_replaced(owner: Owner) -> None:
     first = owner.open()["snapshot"]
     again = owner.open(adopt_id=first["id"])
@@ -149,7 +148,9 @@ def test_a_good_snapshot_is_adopted_and_any_other_replaced(owner: Owner) -> None
     assert (other["changed"], other["adopted"]) == (True, False)
 
 
-@pytest.mark.parametrize("fault", ["begin", "late", "libvirtd", "both"])
+@pytest.mark.parametrize(
+    "fault", ["both", *(pytest.param(fault, marks=pytest.mark.soak) for fault in ("begin", "late", "libvirtd"))]
+)
 def test_a_guest_thaws_whatever_is_killed_while_it_is_frozen(owner: Owner, fault: str) -> None:
     world = owner.world
     world.lab("exec", "a", "sh", "-c", "cat > /usr/local/bin/virsh; chmod 755 /usr/local/bin/virsh", stdin=FAULTY_VIRSH)
@@ -166,6 +167,7 @@ def test_a_guest_thaws_whatever_is_killed_while_it_is_frozen(owner: Owner, fault
     assert owner.open()["snapshot"]["consistency"] == "filesystem"
 
 
+@pytest.mark.soak
 def test_libvirtd_dying_harms_neither_the_snapshot_nor_its_watch(owner: Owner) -> None:
     snapshot = owner.open()["snapshot"]
     first = owner.content(snapshot, "vda")
@@ -176,6 +178,7 @@ def test_libvirtd_dying_harms_neither_the_snapshot_nor_its_watch(owner: Owner) -
     assert owner.content(snapshot, "vda") == first
 
 
+@pytest.mark.soak
 def test_a_killed_qemu_ends_the_snapshot_and_its_bitmaps_are_not_believed(owner: Owner) -> None:
     first = owner.open()["snapshot"]
     owner.close(keep=first["checkpoint"])
@@ -195,6 +198,7 @@ def test_a_killed_qemu_ends_the_snapshot_and_its_bitmaps_are_not_believed(owner:
     assert owner.world.on("a", f"virsh checkpoint-list {VM} --name") == ""
 
 
+@pytest.mark.soak
 def test_of_a_stopped_machine_its_saved_bitmaps_are_read_and_its_owners_start_wins(owner: Owner) -> None:
     first = owner.open()["snapshot"]
     owner.close(keep=first["checkpoint"])
@@ -214,6 +218,7 @@ def test_of_a_stopped_machine_its_saved_bitmaps_are_read_and_its_owners_start_wi
     assert owner.bitmaps(after) == {"vda": True, "vdb": True}
 
 
+@pytest.mark.soak
 def test_a_stopped_machines_disk_that_somebody_writes_is_not_read(owner: Owner) -> None:
     owner.world.lab("guest", "stop", VM)
     source = owner.world.on("a", f"virsh domblklist {VM} | awk '$1 == \"vda\" {{print $2}}'")
@@ -230,6 +235,7 @@ def test_a_stopped_machines_disk_that_somebody_writes_is_not_read(owner: Owner) 
         )
 
 
+@pytest.mark.soak
 def test_a_snapshot_nobody_reads_ends_by_itself_and_a_heartbeat_keeps_it(owner: Owner) -> None:
     owner.open(expire_seconds=4)
     owner.world.on(
@@ -239,6 +245,7 @@ def test_a_snapshot_nobody_reads_ends_by_itself_and_a_heartbeat_keeps_it(owner: 
     owner.over("nobody read the snapshot for 4 seconds")
 
 
+@pytest.mark.soak
 @pytest.mark.parametrize(("floor", "reason"), [(12 << 20, "less than the floor"), (0, "because a write failed")])
 def test_when_scratch_space_runs_out_the_backup_ends_and_the_guest_runs_on(
     owner: Owner, floor: int, reason: str
@@ -258,6 +265,7 @@ def test_when_scratch_space_runs_out_the_backup_ends_and_the_guest_runs_on(
         owner.world.on("a", f"umount {SCRATCH}")
 
 
+@pytest.mark.soak
 def test_somebody_elses_job_is_left_alone(owner: Owner) -> None:
     job = "<domainbackup mode='pull'><server transport='unix' socket='/run/theirs/nbd.sock'/></domainbackup>"
     owner.world.lab("exec", "a", "sh", "-c", "cat > /run/theirs.xml", stdin=job)
@@ -282,6 +290,7 @@ def firmware(owner: Owner) -> Iterator[Owner]:
     world.on("a", f"rm -r {STORE}/fw")
 
 
+@pytest.mark.soak
 def test_the_firmwares_variables_go_with_the_machine_running_and_stopped(firmware: Owner) -> None:
     world = firmware.world
     nvram = world.on("a", "virsh dumpxml fw | grep -o '/[^<>]*VARS[^<>]*fd</nvram>' | sed 's,</nvram>,,'")
