@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from typing import Any, Callable
 
 from . import _clock
+from ._compression import AVAILABLE
 from ._errors import ResilientVmError
 from ._files import read_json, write_json
 from ._layout import Layout
@@ -132,7 +133,7 @@ def _once(layout: Layout, hop: str, request: dict[str, Any], version: str, progr
     with _connected(layout, request, HOPS[hop]) as wire:
         try:
             if hop == "fetch":
-                wire.handshake("receiver", layout.name, version)
+                other = wire.handshake("receiver", layout.name, version, request["compression"])
 
                 def alive(facts: dict[str, Any]) -> None:
                     progress(**facts)
@@ -149,18 +150,29 @@ def _once(layout: Layout, hop: str, request: dict[str, Any], version: str, progr
                 result = receiver.run()
                 wire.send_document(DONE, result)
             else:
-                result = _send(layout, store, request, wire, version, progress)
+                result, other = _send(layout, store, request, wire, version, progress)
         except ResilientVmError as error:
             if not isinstance(error, LinkBrokenError):
                 wire.abort(error)
             raise
         result["bytes_sent"] = wire.bytes_received + wire.bytes_sent
+        result["compression"] = _compression(request["compression"], other, peer=request["peer"]["name"])
         return result
+
+
+def _compression(wish: str, other: dict[str, Any], peer: str) -> str:
+    """What was done about compression, in a few words."""
+    if wish == "off":
+        return "off"
+    lacking = [name for name, there in (("the backup storage", AVAILABLE), (peer, other.get("zstd"))) if not there]
+    if lacking:
+        return f"off: python3-zstandard is not on {' and not on '.join(lacking)}"
+    return f"zstd {wish}"
 
 
 def _send(
     layout: Layout, store: Store, request: dict[str, Any], wire: Wire, version: str, progress: _Progress
-) -> dict[str, Any]:
+) -> tuple[dict[str, Any], dict[str, Any]]:
     source = StoredSource(store, request["image_id"])
     pin = store.pin_reading(request["image_id"], "refresh")
 
@@ -169,8 +181,8 @@ def _send(
             store.pin_reading(request["image_id"], "refresh")
 
     try:
-        wire.handshake("sender", layout.name, version)
-        return Sender(wire, source, alive).run()
+        other = wire.handshake("sender", layout.name, version, request["compression"])
+        return Sender(wire, source, alive).run(), other
     finally:
         os.unlink(pin)
 
@@ -189,8 +201,12 @@ def _connected(layout: Layout, request: dict[str, Any], verb: str) -> Iterator[W
         )
         if ssh.stdin is None or ssh.stdout is None:
             raise ResilientVmError("ssh was started without pipes")
+        # The wire's threads close what they use when they are done with it, not Popen while they do.
+        wire = Wire(os.dup(ssh.stdout.fileno()), os.dup(ssh.stdin.fileno()), peer["name"])
+        ssh.stdout.close()
+        ssh.stdin.close()
         try:
-            yield Wire(ssh.stdout, ssh.stdin, peer["name"])
+            yield wire
         except LinkBrokenError as error:
             ssh.kill()
             ssh.wait()
@@ -201,9 +217,7 @@ def _connected(layout: Layout, request: dict[str, Any], verb: str) -> Iterator[W
             raise
         finally:
             # Closing is saying goodbye: the other end's mover ends at the end of its input.
-            with contextlib.suppress(OSError):
-                ssh.stdin.close()
-            ssh.stdout.close()
+            wire.close()
             try:
                 ssh.wait(timeout=10)
             except subprocess.TimeoutExpired:

@@ -27,7 +27,7 @@ from ._receiver import Receiver
 from ._sender import Sender
 from ._state import State
 from ._store import Store
-from ._wire import DONE, PROTOCOL, LinkBrokenError, Wire, pipe_wire
+from ._wire import DONE, PROTOCOL, LinkBrokenError, Wire
 
 __all__ = ["installed_version", "main"]
 
@@ -80,7 +80,7 @@ def _forced(name: str, verbs: str) -> int:
     # Anything printed by accident must not get into the conversation.
     reader, writer = os.dup(0), os.dup(1)
     os.dup2(2, 1)
-    wire = pipe_wire(reader, writer, "the backup storage")
+    wire = Wire(reader, writer, "the backup storage")
     try:
         serve[asked](layout, wire)
     except LinkBrokenError as error:

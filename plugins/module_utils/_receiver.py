@@ -150,7 +150,7 @@ class Receiver:
             self._alive({"disk": disk.target, "bytes_received": self._wire.bytes_received})
             if frame.type == _wire.DATA:
                 self._write(disk, frame)
-                counts.bytes_sent += len(frame.payload)
+                counts.bytes_sent += frame.wire_bytes
             elif frame.type == _wire.ZEROS:
                 disk.write_zeros(frame.block, self._inside(disk, frame.block, frame.count))
             elif frame.type == _wire.CHECK:
@@ -168,8 +168,7 @@ class Receiver:
 
     def _write(self, disk: IncomingDisk, frame: Frame) -> None:
         count = self._inside(disk, frame.block, frame.count)
-        view = memoryview(frame.payload)
-        digests, data = view[: count * DIGEST_SIZE], view[count * DIGEST_SIZE :]
+        digests, data = memoryview(frame.payload), memoryview(frame.data)
         if len(data) != min(count * BLOCK_SIZE, disk.size_bytes - frame.block * BLOCK_SIZE):
             self._wire.stranger()
         for index in range(count):

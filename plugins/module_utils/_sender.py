@@ -5,33 +5,38 @@
 
 from __future__ import annotations
 
-import queue
-import threading
+from collections import deque
 from collections.abc import Iterator
+from functools import partial
 from typing import Any, Callable, Protocol
 
 from . import _wire
 from ._digests import BLOCK_SIZE, DIGEST_SIZE, ZERO, RootDigest, block_count, block_digest
-from ._errors import ResilientVmError
 from ._regions import Known, Region, Work, join
-from ._wire import Frame, Wire
+from ._wire import Buffer, Wire
 
 __all__ = ["DiskSource", "Plan", "Sender", "Source"]
 
 # 1 MiB a read and a frame: large enough that a request's own cost is lost in it, small enough to buffer several.
 _CHUNK = 16
-_QUEUE = 64
+# Reads under way while an earlier one is looked at: a single reader gets a quarter of what QEMU can give.
+_AHEAD = 8
 
 
 class DiskSource(Protocol):
-    """What a sender reads a disk from: SnapshotDisk or ImageDisk."""
+    """What a sender reads a disk from: SnapshotDisk or ImageDisk.
+
+    ``ask`` begins to read blocks, ``answer`` waits for them; what is asked first is answered first.
+    """
 
     target: str
     size_bytes: int
 
     def regions(self, how: str) -> Iterator[Region]: ...
 
-    def read(self, first: int, count: int) -> bytes: ...
+    def ask(self, first: int, count: int) -> Any: ...
+
+    def answer(self, asked: Any) -> Buffer: ...
 
     def digests(self, first: int, count: int) -> bytes | None: ...
 
@@ -116,13 +121,14 @@ class Sender:
 
 
 class _DiskPass:
-    """One walk over one disk."""
+    """One walk over one disk. What is to be done with each piece waits in order behind the reads that are under way."""
 
     def __init__(self, wire: Wire, disk: DiskSource, alive: Callable[[], None]) -> None:
         self._wire = wire
         self._disk = disk
         self._alive = alive
         self._root = RootDigest(disk.size_bytes)
+        self._pending: deque[Callable[[], None]] = deque()
         self.bytes_read = 0
         self.changed_bytes = 0
         self.reread_bytes = 0
@@ -132,11 +138,10 @@ class _DiskPass:
         return None if how == "bitmap" else self._root.hexdigest()
 
     def send(self, how: str) -> None:
-        known_digests = _KnownDigests(self._wire)
+        known_digests = _known_digests(self._wire)
         for work in join(self._disk.regions(how), known_digests):
-            self._alive()
             if work.zero:
-                self._send_zeros(work)
+                self._then(partial(self._send_zeros, work))
                 continue
             for first in range(work.first, work.first + work.blocks, _CHUNK):
                 count = min(_CHUNK, work.first + work.blocks - first)
@@ -145,8 +150,22 @@ class _DiskPass:
                     begin = (first - work.first) * DIGEST_SIZE
                     known = known[begin : begin + count * DIGEST_SIZE]
                 self._send_chunk(first, count, known)
-                self._alive()
-        known_digests.finish()
+        self._finish()
+        for _rest in known_digests:
+            continue
+
+    def _then(self, step: Callable[[], None]) -> None:
+        self._pending.append(step)
+        while len(self._pending) > _AHEAD:
+            self._step()
+
+    def _finish(self) -> None:
+        while self._pending:
+            self._step()
+
+    def _step(self) -> None:
+        self._pending.popleft()()
+        self._alive()
 
     def _send_zeros(self, work: Work) -> None:
         if work.known is None:
@@ -162,39 +181,45 @@ class _DiskPass:
         self.changed_bytes += count * BLOCK_SIZE
 
     def _send_chunk(self, first: int, count: int, known: bytes | None) -> None:
-        data: bytes | None = None
         digests = self._disk.digests(first, count)
         if digests is None:
-            data, digests = self._read(first, count)
-        mine = _split(digests)
+            # A live disk: only reading tells what differs.
+            self._then(partial(self._look, first, known, self._disk.ask(first, count)))
+            return
         self._root.add(first, digests)
-        if known is None:
-            theirs: list[bytes | None] = [None] * count
-        else:
-            theirs = list(_split(known)) if known else [ZERO] * count
-        # What to do with each block: 0 nothing, 1 send it, 2 say that it is zero.
-        todo = [0 if a == b else (2 if a == ZERO else 1) for a, b in zip(mine, theirs)]
-        for start, length, action in _runs(todo):
-            if action == 2:
-                self._zeros(first + start, length)
-            elif action == 1:
-                block = self._disk.read(first + start, length) if data is None else self._cut(data, start, length)
-                if data is None:
-                    self.bytes_read += len(block)
+        for start, length, action in _actions(digests, known):
+            at = first + start
+            if action == _SEND:
                 part = digests[start * DIGEST_SIZE : (start + length) * DIGEST_SIZE]
-                self._wire.send_parts(_wire.DATA, first + start, length, part, block)
-                self.changed_bytes += len(block)
+                self._then(partial(self._send_read, at, part, self._disk.ask(at, length)))
+            elif action == _CLEAR:
+                self._then(partial(self._zeros, at, length))
 
-    def _read(self, first: int, count: int) -> tuple[bytes, bytes]:
-        data = self._disk.read(first, count)
+    def _look(self, first: int, known: bytes | None, asked: Any) -> None:
+        data, digests = self._read(asked)
+        self._root.add(first, digests)
+        for start, length, action in _actions(digests, known):
+            if action == _SEND:
+                part = digests[start * DIGEST_SIZE : (start + length) * DIGEST_SIZE]
+                block = data[start * BLOCK_SIZE : (start + length) * BLOCK_SIZE]
+                self._send_data(first + start, length, part, block)
+            elif action == _CLEAR:
+                self._zeros(first + start, length)
+
+    def _send_read(self, first: int, digests: bytes, asked: Any) -> None:
+        data = self._disk.answer(asked)
         self.bytes_read += len(data)
-        view = memoryview(data)
-        digests = b"".join(block_digest(view[at : at + BLOCK_SIZE]) for at in range(0, len(data), BLOCK_SIZE))
-        return data, digests
+        self._send_data(first, len(digests) // DIGEST_SIZE, digests, data)
 
-    @staticmethod
-    def _cut(data: bytes, start: int, length: int) -> bytes | memoryview:
-        return memoryview(data)[start * BLOCK_SIZE : (start + length) * BLOCK_SIZE]
+    def _send_data(self, first: int, count: int, digests: bytes, data: Buffer) -> None:
+        self._wire.send_data(first, count, digests, data)
+        self.changed_bytes += len(data)
+
+    def _read(self, asked: Any) -> tuple[memoryview, bytes]:
+        view = memoryview(self._disk.answer(asked))
+        self.bytes_read += len(view)
+        digests = b"".join(block_digest(view[at : at + BLOCK_SIZE]) for at in range(0, len(view), BLOCK_SIZE))
+        return view, digests
 
     def reread(self, first: int, count: int) -> None:
         """Send the digests of the blocks in a slice that the bitmap calls unchanged, freshly read."""
@@ -207,10 +232,29 @@ class _DiskPass:
                 continue
             for at in range(start, end, _CHUNK):
                 blocks = min(_CHUNK, end - at)
-                digests = ZERO * blocks if region.zero else self._read(at, blocks)[1]
-                self._wire.send(_wire.CHECK, digests, at, blocks)
-                self.reread_bytes += min(blocks * BLOCK_SIZE, self._disk.size_bytes - at * BLOCK_SIZE)
-                self._alive()
+                asked = None if region.zero else self._disk.ask(at, blocks)
+                self._then(partial(self._send_check, at, blocks, asked))
+        self._finish()
+
+    def _send_check(self, first: int, count: int, asked: Any) -> None:
+        digests = ZERO * count if asked is None else self._read(asked)[1]
+        self._wire.send(_wire.CHECK, digests, first, count)
+        self.reread_bytes += min(count * BLOCK_SIZE, self._disk.size_bytes - first * BLOCK_SIZE)
+
+
+_NOTHING, _SEND, _CLEAR = range(3)
+
+
+def _actions(digests: bytes, known: bytes | None) -> Iterator[tuple[int, int, int]]:
+    """(start, blocks, action) for blocks with these digests where the receiver holds ``known``: None is not known,
+    empty is all zero."""
+    if digests == known:
+        return
+    mine = _split(digests)
+    theirs: list[bytes | None] = [None] * len(mine)
+    if known is not None:
+        theirs = list(_split(known)) if known else [ZERO] * len(mine)
+    yield from _runs([_NOTHING if a == b else (_CLEAR if a == ZERO else _SEND) for a, b in zip(mine, theirs)])
 
 
 def _split(digests: bytes) -> list[bytes]:
@@ -226,42 +270,12 @@ def _runs(values: list[Any]) -> Iterator[tuple[int, int, Any]]:
             start = index
 
 
-class _KnownDigests:
-    """The digests the receiver sends, read by a thread so that neither end waits for the other's pipe.
-
-    At most _QUEUE frames of a MiB wait here; then the receiver's own thread waits, its reading end never does.
-    """
-
-    def __init__(self, wire: Wire) -> None:
-        self._queue: queue.Queue[Frame | Exception] = queue.Queue(_QUEUE)
-        self._ended = False
-        self._thread = threading.Thread(target=self._hear, args=(wire,), daemon=True)
-        self._thread.start()
-
-    def _hear(self, wire: Wire) -> None:
-        try:
-            while True:
-                frame = wire.receive()
-                if frame.type not in (_wire.KNOWN, _wire.KNOWN_END):
-                    wire.stranger()
-                self._queue.put(frame)
-                if frame.type == _wire.KNOWN_END:
-                    return
-        except (ResilientVmError, OSError, ValueError) as error:
-            self._queue.put(error)
-
-    def finish(self) -> None:
-        """Hear the rest, so that the next frame on the wire is the next word of the conversation."""
-        for _known in self:
-            continue
-
-    def __iter__(self) -> Iterator[Known]:
-        while not self._ended:
-            item = self._queue.get()
-            if isinstance(item, Exception):
-                raise item
-            if item.type == _wire.KNOWN_END:
-                self._thread.join()
-                self._ended = True
-                return
-            yield Known(item.block, item.count, item.payload)
+def _known_digests(wire: Wire) -> Iterator[Known]:
+    """The digests the receiver sends, to their end."""
+    while True:
+        frame = wire.receive()
+        if frame.type == _wire.KNOWN_END:
+            return
+        if frame.type != _wire.KNOWN:
+            wire.stranger()
+        yield Known(frame.block, frame.count, bytes(frame.payload))

@@ -297,6 +297,15 @@ TABLE: tuple[Setting, ...] = (
         pattern=r"[a-z]+",
         hint="kvm or qemu",
     ),
+    # How images travel
+    Setting(
+        "compression",
+        "str",
+        "Whether images are compressed on their way: C(auto) where that is faster, C(off), or always at a zstd level.",
+        default="auto",
+        pattern=r"auto|off|[1-9]|1[0-9]",
+        hint="auto, off or a zstd level from 1 to 19",
+    ),
     # How the standby's definition differs
     Setting(
         "networks",

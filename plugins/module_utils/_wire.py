@@ -3,19 +3,28 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """How two movers talk: typed frames over a pair of pipes, with a handshake that refuses strangers.
 
-A frame is 20 bytes (type, number of blocks, length of the payload, first block) and its payload.
+A frame is 20 bytes (type, packed or not, number of blocks, length of the payload, first block) and its payload. A data
+frame's payload is its blocks' digests and then their bytes, those as one zstd frame when the header says packed.
+One thread writes and one reads ahead, so that the work at either end and the link overlap.
 """
 
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
 import os
 import struct
+import threading
+import time
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import IO, Any, NoReturn
+from typing import Any, NoReturn, Union
 
+from ._compression import AVAILABLE, Compressor, decompress
+from ._digests import BLOCK_SIZE, DIGEST_SIZE
 from ._errors import ResilientVmError
+from ._mailbox import Mailbox
 
 __all__ = [
     "ABORT",
@@ -36,16 +45,23 @@ __all__ = [
     "Frame",
     "LinkBrokenError",
     "Wire",
-    "pipe_wire",
 ]
 
-PROTOCOL = 1
+PROTOCOL = 2
 
-_HEADER = struct.Struct(">BxxxIIQ")
+_HEADER = struct.Struct(">BBxxIIQ")
 # A data frame carries at most 1 MiB of blocks and their digests; documents are far smaller.
 MAX_PAYLOAD = 16 << 20
+# What may wait to be written, and what may have been read ahead: a few frames of 1 MiB each.
+_AHEAD_BYTES = 4 << 20
+# A pipe's usual 64 KiB make two programs take turns; 1 MiB is what every user may ask for.
+_PIPE_BYTES = 1 << 20
+_F_SETPIPE_SZ = 1031
+_LAST_WORDS_SECONDS = 2.0
 
 HELLO, OFFER, DISK, PLAN, KNOWN, KNOWN_END, DATA, ZEROS, CHECK, DISK_END, FILE, END, DONE, ABORT = range(1, 15)
+
+Buffer = Union[bytes, bytearray, memoryview]
 
 
 class LinkBrokenError(ResilientVmError):
@@ -54,75 +70,161 @@ class LinkBrokenError(ResilientVmError):
 
 @dataclass(frozen=True)
 class Frame:
-    """One frame. ``block`` is the first block it speaks of, ``count`` how many blocks."""
+    """One frame. ``block`` is the first block it speaks of, ``count`` how many blocks. ``payload`` are a data frame's
+    digests, else all there is; ``data`` are a data frame's blocks, unpacked. ``wire_bytes``: its length on the wire."""
 
     type: int
     block: int
     count: int
-    payload: bytes
+    payload: Buffer
+    data: Buffer = b""
+    wire_bytes: int = 0
 
     def document(self) -> dict[str, Any]:
-        value = json.loads(self.payload)
+        value = json.loads(bytes(self.payload))
         if not isinstance(value, dict):
             raise ResilientVmError("the other end sent something that is not a document; run the site playbook")
         return value
 
 
-class Wire:
-    """One end of the conversation. Counts the bytes it sends and receives."""
+@dataclass(frozen=True)
+class _Outgoing:
+    type: int
+    block: int
+    count: int
+    parts: Sequence[Buffer]
 
-    def __init__(self, reader: IO[bytes], writer: IO[bytes], peer: str) -> None:
+
+class Wire:
+    """One end of the conversation, over two file descriptors that it closes. Counts the bytes it sends and receives.
+
+    ``compressor``: packs the blocks of data frames that are sent; set it once the handshake says the other end can
+    unpack them.
+    """
+
+    def __init__(self, reader: int, writer: int, peer: str) -> None:
         self._reader = reader
         self._writer = writer
         self.peer = peer
+        self.compressor: Compressor | None = None
         self.bytes_sent = 0
         self.bytes_received = 0
+        self._outbox: Mailbox[_Outgoing] = Mailbox(_AHEAD_BYTES)
+        self._inbox: Mailbox[Frame | ResilientVmError] = Mailbox(_AHEAD_BYTES)
+        for descriptor in (reader, writer):
+            # Not a pipe, or the user's pipes are many: then it goes on with what it has.
+            with contextlib.suppress(OSError):
+                fcntl.fcntl(descriptor, _F_SETPIPE_SZ, _PIPE_BYTES)
+        for work in (self._write_all, self._read_all):
+            threading.Thread(target=work, daemon=True).start()
 
-    def send(self, kind: int, payload: bytes | bytearray | memoryview = b"", block: int = 0, count: int = 0) -> None:
-        self.send_parts(kind, block, count, payload)
+    # sending
 
-    def send_parts(self, kind: int, block: int, count: int, *parts: bytes | bytearray | memoryview) -> None:
-        """Send a frame whose payload is the parts in order, without joining them first."""
-        length = sum(len(part) for part in parts)
-        try:
-            self._writer.write(_HEADER.pack(kind, count, length, block))
-            for part in parts:
-                self._writer.write(part)
-        except (BrokenPipeError, ConnectionError) as error:
-            raise LinkBrokenError(f"the connection to {self.peer} broke") from error
-        self.bytes_sent += _HEADER.size + length
+    def send(self, kind: int, payload: Buffer = b"", block: int = 0, count: int = 0) -> None:
+        """Put a frame on its way. Nothing may change the payload afterwards."""
+        self._post(_Outgoing(kind, block, count, (payload,)))
+
+    def send_data(self, block: int, count: int, digests: Buffer, data: Buffer) -> None:
+        """Put blocks and their digests on their way."""
+        self._post(_Outgoing(DATA, block, count, (digests, data)))
+
+    def _post(self, frame: _Outgoing) -> None:
+        if not self._outbox.put(frame, sum(len(part) for part in frame.parts)):
+            self._broken()
 
     def flush(self) -> None:
-        try:
-            self._writer.flush()
-        except (BrokenPipeError, ConnectionError) as error:
-            raise LinkBrokenError(f"the connection to {self.peer} broke") from error
-
-    def close(self) -> None:
-        """Let go of both ends. What was not flushed is of no use to anybody any more."""
-        for stream in (self._writer, self._reader):
-            with contextlib.suppress(OSError):
-                stream.close()
+        """Wait until everything is written."""
+        if not self._outbox.settled():
+            self._broken()
 
     def send_document(self, kind: int, document: dict[str, Any]) -> None:
         self.send(kind, json.dumps(document).encode())
         self.flush()
 
-    def _read(self, count: int) -> bytes:
-        data = self._reader.read(count)
-        if len(data) != count:
-            raise LinkBrokenError(f"the connection to {self.peer} broke")
+    def _write_all(self) -> None:
+        try:
+            while True:
+                frame = self._outbox.get()
+                if frame is None:
+                    return
+                self._write_frame(frame)
+        except OSError:
+            # The other end is gone. Whoever sends next hears of it.
+            return
+        finally:
+            self._outbox.close()
+            os.close(self._writer)
+
+    def _write_frame(self, frame: _Outgoing) -> None:
+        parts, packed = list(frame.parts), None
+        if frame.type == DATA and self.compressor is not None:
+            packed = self.compressor.pack(memoryview(parts[1]))
+            if packed is not None:
+                parts[1] = packed
+        length = sum(len(part) for part in parts)
+        header = _HEADER.pack(frame.type, packed is not None, frame.count, length, frame.block)
+        started = time.monotonic()
+        _write([header, *parts], self._writer)
+        self.bytes_sent += len(header) + length
+        if frame.type == DATA and self.compressor is not None:
+            self.compressor.sent(length, time.monotonic() - started, raw=packed is None)
+
+    def _broken(self) -> NoReturn:
+        """Raise what the other end said before it went away, if it said anything."""
+        timer = threading.Timer(_LAST_WORDS_SECONDS, self._inbox.close)
+        timer.daemon = True
+        timer.start()
+        while True:
+            self.receive()
+
+    # receiving
+
+    def _read_all(self) -> None:
+        try:
+            while True:
+                frame = self._read_frame()
+                if not self._inbox.put(frame, len(frame.payload) + len(frame.data)):
+                    return
+        except ResilientVmError as error:
+            self._inbox.put(error, 0)
+        except OSError as error:
+            self._inbox.put(LinkBrokenError(f"the connection to {self.peer} broke ({error.strerror})"), 0)
+        finally:
+            os.close(self._reader)
+
+    def _read_frame(self) -> Frame:
+        kind, packed, count, length, block = _HEADER.unpack(self._read(_HEADER.size))
+        if not HELLO <= kind <= ABORT or length > MAX_PAYLOAD:
+            self.stranger()
+        payload: Buffer = self._read(length)
+        data: Buffer = b""
+        if kind == DATA:
+            view = memoryview(payload)
+            payload, data = view[: count * DIGEST_SIZE], view[count * DIGEST_SIZE :]
+            if packed:
+                data = decompress(data, count * BLOCK_SIZE)
+        return Frame(kind, block, count, payload, data, _HEADER.size + length)
+
+    def _read(self, count: int) -> bytearray:
+        data = bytearray(count)
+        view = memoryview(data)
+        while view:
+            arrived = os.readv(self._reader, [view])
+            if arrived == 0:
+                raise LinkBrokenError(f"the connection to {self.peer} broke")
+            view = view[arrived:]
         return data
 
     def receive(self) -> Frame:
         """The next frame. Raises LinkBrokenError at the end of the stream, and the other end's own words on ABORT."""
-        kind, count, length, block = _HEADER.unpack(self._read(_HEADER.size))
-        if not HELLO <= kind <= ABORT or length > MAX_PAYLOAD:
-            self.stranger()
-        payload = self._read(length)
-        self.bytes_received += _HEADER.size + length
-        frame = Frame(kind, block, count, payload)
-        if kind == ABORT:
+        frame = self._inbox.get()
+        if frame is None:
+            raise LinkBrokenError(f"the connection to {self.peer} broke")
+        if isinstance(frame, ResilientVmError):
+            self._inbox.close()
+            raise frame
+        self.bytes_received += frame.wire_bytes
+        if frame.type == ABORT:
             document = frame.document()
             raise ResilientVmError(str(document.get("message")), **dict(document.get("facts") or {}))
         return frame
@@ -139,16 +241,22 @@ class Wire:
             "have one version"
         )
 
+    # beginning and end
+
     def abort(self, error: ResilientVmError) -> None:
         """Tell the other end why this end stops; if it is gone already, there is nobody to tell."""
         try:
             self.send_document(ABORT, {"message": str(error), "facts": error.facts})
-        except LinkBrokenError:
+        except ResilientVmError:
             return
 
-    def handshake(self, role: str, vm: str, version: str) -> dict[str, Any]:
-        """Say who we are and hear who the other end is. Raises ResilientVmError unless both belong together."""
-        self.send_document(HELLO, {"protocol": PROTOCOL, "version": version, "role": role, "vm": vm})
+    def handshake(self, role: str, vm: str, version: str, compression: str | int | None = None) -> dict[str, Any]:
+        """Say who we are and hear who the other end is. Raises ResilientVmError unless both belong together.
+
+        ``compression``: what the backup storage's end wishes; the other end passes None and follows.
+        """
+        hello = {"protocol": PROTOCOL, "version": version, "role": role, "vm": vm, "zstd": AVAILABLE}
+        self.send_document(HELLO, {**hello, "compression": compression})
         other = self.expect(HELLO).document()
         if (other.get("protocol"), other.get("version")) != (PROTOCOL, version):
             raise ResilientVmError(
@@ -161,9 +269,23 @@ class Wire:
                 f"{self.peer} answers as {other.get('role')} of {other.get('vm')} where {vm} was asked for; "
                 "its authorized_keys are mixed up: run the site playbook"
             )
+        wish = compression if compression is not None else other.get("compression")
+        if role == "sender" and wish is not None and AVAILABLE and other.get("zstd"):
+            self.compressor = Compressor(wish)
         return other
 
+    def close(self) -> None:
+        """Let go of both ends. What was not flushed is of no use to anybody any more."""
+        self._outbox.close()
+        self._inbox.close()
 
-def pipe_wire(reader: int, writer: int, peer: str) -> Wire:
-    """A Wire over two file descriptors, with buffers a few frames large."""
-    return Wire(os.fdopen(reader, "rb", buffering=1 << 20), os.fdopen(writer, "wb", buffering=1 << 18), peer)
+
+def _write(parts: list[Buffer], descriptor: int) -> None:
+    """Write parts one after the other, without joining them first."""
+    views = [memoryview(part) for part in parts if len(part)]
+    while views:
+        written = os.writev(descriptor, views)
+        while views and written >= len(views[0]):
+            written -= len(views.pop(0))
+        if written:
+            views[0] = views[0][written:]

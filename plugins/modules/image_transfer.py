@@ -61,6 +61,13 @@ options:
         calls it unchanged, a different part each time.
     type: int
     default: 14
+  compression:
+    description:
+      - Whether blocks are compressed on their way. V(auto) compresses where the link and the data show that it is
+        faster, V(off) never; a number is zstd's level, 1 to 19, always used.
+      - Without python3-zstandard on both machines nothing is compressed, and RV(compression) says so.
+    type: str
+    default: auto
   full_copies:
     description: Accept a filesystem on which files can't share blocks, and copy whole disks there.
     type: bool
@@ -117,6 +124,11 @@ seconds:
   returned: when a transfer ran
   type: float
   sample: 0.934
+compression:
+  description: What was done about compression, V(off) or V(zstd) with the mode, and why it could not be done.
+  returned: when a transfer ran
+  type: str
+  sample: zstd auto
 consistency:
   description: What the image is worth to a file system, V(filesystem), V(crash) or V(offline).
   returned: when a transfer ran
@@ -215,6 +227,7 @@ def argument_spec() -> dict[str, Any]:
             },
         },
         "reread_share": {"type": "int", "default": 14},
+        "compression": {"type": "str", "default": "auto"},
         "full_copies": {"type": "bool", "default": False},
     }
 
@@ -236,7 +249,9 @@ def main() -> None:
             module.exit_json(changed=False, image_id=wanted["image_id"], published=True)
         if module.check_mode:
             module.exit_json(changed=True, image_id=wanted["image_id"], published=False)
-        request = {name: wanted[name] for name in ("hop", "image_id", "peer", "reread_share", "full_copies")}
+        request = {
+            name: wanted[name] for name in ("hop", "image_id", "peer", "reread_share", "compression", "full_copies")
+        }
         result = transfer.carry_out(request)
         after = newest_id(layout)
     except ResilientVmError as error:

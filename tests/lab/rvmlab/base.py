@@ -41,6 +41,7 @@ BOX_PACKAGES = {
 BASE_PACKAGES = (
     *("systemd", "systemd-sysv", "dbus", "udev", "libpam-systemd", "openssh-server", "sudo", "procps", "kmod"),
     *("iproute2", "iputils-ping", "nftables", "ca-certificates", "tzdata", "python3", "python3-apt"),
+    "python3-zstandard",
     *("rsync", "zstd", "acl", "socat", "xfsprogs", "e2fsprogs", "btrfs-progs"),
     *("qemu-system-x86", "qemu-utils", "ovmf", "swtpm", "swtpm-tools", "dmidecode"),
     *("libvirt-daemon-system", "libvirt-clients", "libvirt-daemon-driver-qemu", "dnsmasq-base"),

@@ -62,6 +62,12 @@ class Disk:
         self.reads += 1
         return self.content[first * BLOCK_SIZE : (first + count) * BLOCK_SIZE]
 
+    def ask(self, first: int, count: int) -> tuple[int, int]:
+        return first, count
+
+    def answer(self, asked: tuple[int, int]) -> bytes:
+        return self.read(*asked)
+
     def digests(self, _first: int, _count: int) -> bytes | None:
         return None
 
@@ -110,8 +116,8 @@ Cut = ConnectionAbortedError
 def transfer(source: Any, store: Store, cut_after: int | None = None, **options: Any) -> dict[str, Any]:
     """Move an image between two threads. ``cut_after``: break the link after so many data frames."""
     down, up = os.pipe(), os.pipe()
-    there = _wire.pipe_wire(up[0], down[1], "receiver")
-    here = _wire.pipe_wire(down[0], up[1], "sender")
+    there = _wire.Wire(up[0], down[1], "receiver")
+    here = _wire.Wire(down[0], up[1], "sender")
     failed: list[BaseException] = []
 
     def send() -> None:
