@@ -10,8 +10,10 @@ import json
 import os
 import subprocess
 import tempfile
+import threading
 import time
 from collections.abc import Iterator
+from functools import partial
 from typing import Any, Callable
 
 from . import _clock
@@ -19,11 +21,12 @@ from ._compression import AVAILABLE
 from ._errors import ResilientVmError
 from ._files import read_json, write_json
 from ._layout import Layout
+from ._limits import Limits, acquire_slot, grant_all
 from ._offers import StoredSource
 from ._receiver import Receiver
 from ._sender import Sender
 from ._store import Store
-from ._wire import DONE, LinkBrokenError, Wire
+from ._wire import DONE, KEEP, LinkBrokenError, Wire
 
 __all__ = ["HOPS", "ssh_command", "transfer", "transfer_file"]
 
@@ -68,17 +71,22 @@ class _Progress:
         self._path = transfer_file(layout, hop, "progress")
         self._base = {"hop": hop, "image_id": request["image_id"], "started": _clock.iso(_clock.now(None))}
         self._next = 0.0
+        self._lock = threading.Lock()
 
     def __call__(self, **facts: Any) -> bool:
         """Whether a second had passed and the file was written."""
-        if time.monotonic() < self._next:
-            return False
-        self._next = time.monotonic() + _ALIVE_SECONDS
+        with self._lock:
+            if time.monotonic() < self._next:
+                return False
+            self._next = time.monotonic() + _ALIVE_SECONDS
+            self._write(facts)
+        return True
+
+    def _write(self, facts: dict[str, Any]) -> None:
         part = self._path + ".part"
         with open(part, "w", encoding="utf-8") as stream:
             json.dump({**self._base, **facts, "updated": _clock.iso(_clock.now(None))}, stream)
         os.rename(part, self._path)
-        return True
 
 
 def transfer(layout: Layout, hop: str, version: str, sleep: Callable[[float], None] = time.sleep) -> int:
@@ -130,61 +138,114 @@ def _once(layout: Layout, hop: str, request: dict[str, Any], version: str, progr
     if hop == "fetch" and store.read(request["image_id"]).complete:
         # Published by an earlier run of this unit that was killed before it could say so.
         return {"image_id": request["image_id"], "published": True, "already": True, "disks": []}
+    limits = Limits.of(request["limits"], layout.shared)
     with _connected(layout, request, HOPS[hop]) as wire:
         try:
-            if hop == "fetch":
-                other = wire.handshake("receiver", layout.name, version, request["compression"])
-
-                def alive(facts: dict[str, Any]) -> None:
-                    progress(**facts)
-
-                receiver = Receiver(
-                    wire,
-                    store,
-                    alive,
-                    request["image_id"],
-                    request["reread_share"],
-                    request["full_copies"],
-                    request["peer"]["name"],
-                )
-                result = receiver.run()
-                wire.send_document(DONE, result)
-            else:
-                result, other = _send(layout, store, request, wire, version, progress)
+            move = _receive if hop == "fetch" else _send
+            result = move(layout, store, request, wire, version, progress, limits)
         except ResilientVmError as error:
             if not isinstance(error, LinkBrokenError):
                 wire.abort(error)
             raise
         result["bytes_sent"] = wire.bytes_received + wire.bytes_sent
-        result["compression"] = _compression(request["compression"], other, peer=request["peer"]["name"])
+        result["limits"] = request["limits"]
         return result
 
 
-def _compression(wish: str, other: dict[str, Any], peer: str) -> str:
+def _wishes(request: dict[str, Any], limits: Limits) -> dict[str, Any]:
+    """What the other machine's end is asked for."""
+    return {
+        "compression": request["compression"],
+        "limited": request["hop"] == "fetch" and limits.any,
+        "nice": request["limits"]["nice"],
+    }
+
+
+def _receive(
+    layout: Layout,
+    store: Store,
+    request: dict[str, Any],
+    wire: Wire,
+    version: str,
+    progress: _Progress,
+    limits: Limits,
+) -> dict[str, Any]:
+    other = wire.handshake("receiver", layout.name, version, _wishes(request, limits))
+
+    def waiting() -> None:
+        # The snapshot would expire if nobody seemed to want it.
+        wire.send(KEEP)
+        progress(waiting="for another transfer on this machine to end")
+
+    with acquire_slot(layout.shared, request["limits"]["transfers"], waiting):
+        if limits.any:
+            paused = partial(_paused, progress)
+            threading.Thread(target=grant_all, args=(wire, limits, paused), daemon=True).start()
+
+        def alive(facts: dict[str, Any]) -> None:
+            progress(**facts)
+
+        receiver = Receiver(
+            wire,
+            store,
+            alive,
+            request["image_id"],
+            request["reread_share"],
+            request["full_copies"],
+            request["peer"]["name"],
+        )
+        result = receiver.run()
+        wire.send_document(DONE, result)
+    return {**result, "compression": _compression(request, other)}
+
+
+def _paused(progress: _Progress, until: str) -> None:
+    progress(waiting=f"for its window, which opens at {until}")
+
+
+def _compression(request: dict[str, Any], other: dict[str, Any]) -> str:
     """What was done about compression, in a few words."""
+    wish = request["compression"]
     if wish == "off":
         return "off"
-    lacking = [name for name, there in (("the backup storage", AVAILABLE), (peer, other.get("zstd"))) if not there]
+    ends = (("the backup storage", AVAILABLE), (request["peer"]["name"], other.get("zstd")))
+    lacking = [name for name, there in ends if not there]
     if lacking:
         return f"off: python3-zstandard is not on {' and not on '.join(lacking)}"
     return f"zstd {wish}"
 
 
 def _send(
-    layout: Layout, store: Store, request: dict[str, Any], wire: Wire, version: str, progress: _Progress
-) -> tuple[dict[str, Any], dict[str, Any]]:
+    layout: Layout,
+    store: Store,
+    request: dict[str, Any],
+    wire: Wire,
+    version: str,
+    progress: _Progress,
+    limits: Limits,
+) -> dict[str, Any]:
     source = StoredSource(store, request["image_id"])
     pin = store.pin_reading(request["image_id"], "refresh")
 
-    def alive() -> None:
-        if progress(bytes_sent=wire.bytes_sent):
+    def alive(**facts: Any) -> None:
+        if progress(**(facts or {"bytes_sent": wire.bytes_sent})):
             store.pin_reading(request["image_id"], "refresh")
 
+    def paused(until: str) -> None:
+        alive(waiting=f"for its window, which opens at {until}")
+
+    def waiting() -> None:
+        alive(waiting="for another transfer on this machine to end")
+
     try:
-        other = wire.handshake("sender", layout.name, version, request["compression"])
-        return Sender(wire, source, alive).run(), other
+        with acquire_slot(layout.shared, request["limits"]["transfers"], waiting):
+            other = wire.handshake("sender", layout.name, version, _wishes(request, limits))
+            if limits.any:
+                wire.gate = partial(limits.take, paused=paused)
+            result = Sender(wire, source, alive).run()
     finally:
         os.unlink(pin)
+    return {**result, "compression": _compression(request, other)}
 
 
 @contextlib.contextmanager

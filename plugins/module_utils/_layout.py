@@ -136,6 +136,11 @@ class Layout:
         return os.path.join(self.runtime, self.customer, self.vm, *parts)
 
     @property
+    def shared(self) -> str:
+        """What the transfers of all customers on this machine share: slots, and the machine's rate."""
+        return os.path.join(self.runtime, "shared")
+
+    @property
     def run(self) -> str:
         return self._at()
 

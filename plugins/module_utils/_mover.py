@@ -21,6 +21,7 @@ from ._errors import ResilientVmError
 from ._files import read_json
 from ._hop import HOPS, transfer
 from ._layout import Layout
+from ._limits import Credit
 from ._offers import SnapshotSource
 from ._process import run
 from ._receiver import Receiver
@@ -107,12 +108,18 @@ def _tell_epoch(layout: Layout) -> int:
 
 
 def _serve_send(layout: Layout, wire: Wire) -> None:
-    wire.handshake("sender", layout.name, installed_version())
-    Sender(wire, SnapshotSource(layout), _Heartbeat(layout.heartbeat)).run()
+    heartbeat = _Heartbeat(layout.heartbeat)
+    wishes = wire.handshake("sender", layout.name, installed_version())["wishes"]
+    os.nice(wishes["nice"])
+    if wishes["limited"]:
+        wire.credit = Credit(heartbeat)
+        wire.gate = wire.credit.take
+    Sender(wire, SnapshotSource(layout), heartbeat).run()
 
 
 def _serve_receive(layout: Layout, wire: Wire) -> None:
-    wire.handshake("receiver", layout.name, installed_version())
+    wishes = wire.handshake("receiver", layout.name, installed_version())["wishes"]
+    os.nice(wishes["nice"])
     _refuse_when_active(layout)
     store = Store(layout, "generations")
 

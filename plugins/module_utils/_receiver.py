@@ -240,7 +240,7 @@ class Receiver:
             if incoming is None:
                 continue
             path = os.path.join(incoming.path, name)
-            write_atomic(path, content)
+            write_atomic(path, bytes(content))
             files.append(Definition(name, header["size_bytes"], file_sha256(path)))
 
     def _manifest(self, offer: dict[str, Any], disks: list[Disk], definition: list[Definition]) -> Manifest:

@@ -86,7 +86,7 @@ class Sender:
                 self._send_disk(frame.document())
             elif frame.type == _wire.END:
                 return self._finish()
-            else:
+            elif frame.type != _wire.KEEP:
                 self._wire.stranger()
 
     def _finish(self) -> dict[str, Any]:

@@ -111,7 +111,7 @@ class Transfer:
                 f"User={identity[0]}",
                 f"Group={identity[1]}",
                 # A copy never stands in the way of what else the machine does.
-                "Nice=10",
+                f"Nice={request['limits']['nice']}",
                 "IOSchedulingClass=best-effort",
                 "IOSchedulingPriority=7",
             ],

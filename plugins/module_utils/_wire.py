@@ -17,18 +17,20 @@ import os
 import struct
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NoReturn, Union
 
 from ._compression import AVAILABLE, Compressor, decompress
 from ._digests import BLOCK_SIZE, DIGEST_SIZE
 from ._errors import ResilientVmError
+from ._limits import PIECE_BYTES, Credit
 from ._mailbox import Mailbox
 
 __all__ = [
     "ABORT",
     "CHECK",
+    "CREDIT",
     "DATA",
     "DISK",
     "DISK_END",
@@ -36,6 +38,7 @@ __all__ = [
     "END",
     "FILE",
     "HELLO",
+    "KEEP",
     "KNOWN",
     "KNOWN_END",
     "OFFER",
@@ -59,7 +62,8 @@ _PIPE_BYTES = 1 << 20
 _F_SETPIPE_SZ = 1031
 _LAST_WORDS_SECONDS = 2.0
 
-HELLO, OFFER, DISK, PLAN, KNOWN, KNOWN_END, DATA, ZEROS, CHECK, DISK_END, FILE, END, DONE, ABORT = range(1, 15)
+HELLO, OFFER, DISK, PLAN, KNOWN, KNOWN_END, DATA, ZEROS = range(1, 9)
+CHECK, DISK_END, FILE, END, DONE, ABORT, CREDIT, KEEP = range(9, 17)
 
 Buffer = Union[bytes, bytearray, memoryview]
 
@@ -99,7 +103,7 @@ class Wire:
     """One end of the conversation, over two file descriptors that it closes. Counts the bytes it sends and receives.
 
     ``compressor``: packs the blocks of data frames that are sent; set it once the handshake says the other end can
-    unpack them.
+    unpack them. ``gate``: called with a number of bytes before so many of a data frame are written; it waits.
     """
 
     def __init__(self, reader: int, writer: int, peer: str) -> None:
@@ -107,8 +111,11 @@ class Wire:
         self._writer = writer
         self.peer = peer
         self.compressor: Compressor | None = None
+        self.gate: Callable[[int], None] | None = None
+        self.credit: Credit | None = None
         self.bytes_sent = 0
         self.bytes_received = 0
+        self.data_bytes_read = 0
         self._outbox: Mailbox[_Outgoing] = Mailbox(_AHEAD_BYTES)
         self._inbox: Mailbox[Frame | ResilientVmError] = Mailbox(_AHEAD_BYTES)
         for descriptor in (reader, writer):
@@ -131,6 +138,10 @@ class Wire:
     def _post(self, frame: _Outgoing) -> None:
         if not self._outbox.put(frame, sum(len(part) for part in frame.parts)):
             self._broken()
+
+    def grant(self, amount: int) -> bool:
+        """Allow the sender so many more bytes of data frames. False: the connection ended."""
+        return self._outbox.put(_Outgoing(CREDIT, amount, 0, ()), 0)
 
     def flush(self) -> None:
         """Wait until everything is written."""
@@ -164,7 +175,12 @@ class Wire:
         length = sum(len(part) for part in parts)
         header = _HEADER.pack(frame.type, packed is not None, frame.count, length, frame.block)
         started = time.monotonic()
-        _write([header, *parts], self._writer)
+        if frame.type == DATA and self.gate is not None:
+            for piece in _pieces([header, *parts]):
+                self.gate(len(piece))
+                _write([piece], self._writer)
+        else:
+            _write([header, *parts], self._writer)
         self.bytes_sent += len(header) + length
         if frame.type == DATA and self.compressor is not None:
             self.compressor.sent(length, time.monotonic() - started, raw=packed is None)
@@ -183,6 +199,9 @@ class Wire:
         try:
             while True:
                 frame = self._read_frame()
+                if frame.type == CREDIT and self.credit is not None:
+                    self.credit.grant(frame.block)
+                    continue
                 if not self._inbox.put(frame, len(frame.payload) + len(frame.data)):
                     return
         except ResilientVmError as error:
@@ -190,13 +209,17 @@ class Wire:
         except OSError as error:
             self._inbox.put(LinkBrokenError(f"the connection to {self.peer} broke ({error.strerror})"), 0)
         finally:
+            if self.credit is not None:
+                self.credit.close()
             os.close(self._reader)
 
     def _read_frame(self) -> Frame:
         kind, packed, count, length, block = _HEADER.unpack(self._read(_HEADER.size))
-        if not HELLO <= kind <= ABORT or length > MAX_PAYLOAD:
+        if not HELLO <= kind <= KEEP or length > MAX_PAYLOAD:
             self.stranger()
-        payload: Buffer = self._read(length)
+        if kind == DATA:
+            self.data_bytes_read += _HEADER.size
+        payload: Buffer = self._read(length, data=kind == DATA)
         data: Buffer = b""
         if kind == DATA:
             view = memoryview(payload)
@@ -205,15 +228,17 @@ class Wire:
                 data = decompress(data, count * BLOCK_SIZE)
         return Frame(kind, block, count, payload, data, _HEADER.size + length)
 
-    def _read(self, count: int) -> bytearray:
-        data = bytearray(count)
-        view = memoryview(data)
+    def _read(self, count: int, data: bool = False) -> bytearray:
+        content = bytearray(count)
+        view = memoryview(content)
         while view:
             arrived = os.readv(self._reader, [view])
             if arrived == 0:
                 raise LinkBrokenError(f"the connection to {self.peer} broke")
             view = view[arrived:]
-        return data
+            if data:
+                self.data_bytes_read += arrived
+        return content
 
     def receive(self) -> Frame:
         """The next frame. Raises LinkBrokenError at the end of the stream, and the other end's own words on ABORT."""
@@ -250,13 +275,14 @@ class Wire:
         except ResilientVmError:
             return
 
-    def handshake(self, role: str, vm: str, version: str, compression: str | int | None = None) -> dict[str, Any]:
+    def handshake(self, role: str, vm: str, version: str, wishes: dict[str, Any] | None = None) -> dict[str, Any]:
         """Say who we are and hear who the other end is. Raises ResilientVmError unless both belong together.
 
-        ``compression``: what the backup storage's end wishes; the other end passes None and follows.
+        ``wishes``: what the backup storage's end asks for (``compression``, a mode, and ``limited``, whether the sender
+        waits for credit); the other end passes None and follows.
         """
         hello = {"protocol": PROTOCOL, "version": version, "role": role, "vm": vm, "zstd": AVAILABLE}
-        self.send_document(HELLO, {**hello, "compression": compression})
+        self.send_document(HELLO, {**hello, "wishes": wishes})
         other = self.expect(HELLO).document()
         if (other.get("protocol"), other.get("version")) != (PROTOCOL, version):
             raise ResilientVmError(
@@ -269,9 +295,9 @@ class Wire:
                 f"{self.peer} answers as {other.get('role')} of {other.get('vm')} where {vm} was asked for; "
                 "its authorized_keys are mixed up: run the site playbook"
             )
-        wish = compression if compression is not None else other.get("compression")
-        if role == "sender" and wish is not None and AVAILABLE and other.get("zstd"):
-            self.compressor = Compressor(wish)
+        wish = wishes if wishes is not None else other.get("wishes") or {}
+        if role == "sender" and wish.get("compression") and AVAILABLE and other.get("zstd"):
+            self.compressor = Compressor(wish["compression"])
         return other
 
     def close(self) -> None:
@@ -289,3 +315,10 @@ def _write(parts: list[Buffer], descriptor: int) -> None:
             written -= len(views.pop(0))
         if written:
             views[0] = views[0][written:]
+
+
+def _pieces(parts: list[Buffer]) -> Iterator[memoryview]:
+    for part in parts:
+        view = memoryview(part)
+        for at in range(0, len(view), PIECE_BYTES):
+            yield view[at : at + PIECE_BYTES]

@@ -68,6 +68,34 @@ options:
       - Without python3-zstandard on both machines nothing is compressed, and RV(compression) says so.
     type: str
     default: auto
+  limits:
+    description: What the copy keeps to.
+    type: dict
+    default: {}
+    suboptions:
+      rate:
+        description: Bytes per second of this copy; 0 for as much as there is.
+        type: int
+        default: 0
+      machine_rate:
+        description: Bytes per second of all copies on this backup storage together; 0 for as much as there is.
+        type: int
+        default: 0
+      transfers:
+        description: So many copies run at once on this backup storage; the others wait.
+        type: int
+        default: 4
+      window:
+        description: Hours of the day in which data travels, like V(22:00-06:00); outside of them the copy pauses.
+        type: str
+      timezone:
+        description: Time zone of O(limits.window).
+        type: str
+        default: UTC
+      nice:
+        description: Nice level of the copy's processes on both machines.
+        type: int
+        default: 10
   full_copies:
     description: Accept a filesystem on which files can't share blocks, and copy whole disks there.
     type: bool
@@ -129,6 +157,17 @@ compression:
   returned: when a transfer ran
   type: str
   sample: zstd auto
+limits:
+  description: The limits that were in force.
+  returned: when a transfer ran
+  type: dict
+  sample:
+    rate: 0
+    machine_rate: 0
+    transfers: 4
+    window: null
+    timezone: UTC
+    nice: 10
 consistency:
   description: What the image is worth to a file system, V(filesystem), V(crash) or V(offline).
   returned: when a transfer ran
@@ -228,6 +267,19 @@ def argument_spec() -> dict[str, Any]:
         },
         "reread_share": {"type": "int", "default": 14},
         "compression": {"type": "str", "default": "auto"},
+        "limits": {
+            "type": "dict",
+            "default": {},
+            "apply_defaults": True,
+            "options": {
+                "rate": {"type": "int", "default": 0},
+                "machine_rate": {"type": "int", "default": 0},
+                "transfers": {"type": "int", "default": 4},
+                "window": {"type": "str"},
+                "timezone": {"type": "str", "default": "UTC"},
+                "nice": {"type": "int", "default": 10},
+            },
+        },
         "full_copies": {"type": "bool", "default": False},
     }
 
@@ -250,7 +302,8 @@ def main() -> None:
         if module.check_mode:
             module.exit_json(changed=True, image_id=wanted["image_id"], published=False)
         request = {
-            name: wanted[name] for name in ("hop", "image_id", "peer", "reread_share", "compression", "full_copies")
+            name: wanted[name]
+            for name in ("hop", "image_id", "peer", "reread_share", "compression", "limits", "full_copies")
         }
         result = transfer.carry_out(request)
         after = newest_id(layout)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -15,6 +16,7 @@ from ansible_collections.edgecloud.resilient_vm.plugins.module_utils import _wir
 from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._compression import Compressor
 from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._digests import BLOCK_SIZE, DIGEST_SIZE
 from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._errors import ResilientVmError
+from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._limits import Credit
 
 MIB = 1 << 20
 
@@ -111,9 +113,10 @@ def test_the_wish_of_either_end_makes_the_sender_pack(
     ends: tuple[_wire.Wire, _wire.Wire], mine: str | None, theirs: str | None, packs: bool
 ) -> None:
     here, there = ends
-    thread = threading.Thread(target=there.handshake, args=("receiver", "acme/erp", "1", theirs), daemon=True)
+    wishes = [None if wish is None else {"compression": wish} for wish in (mine, theirs)]
+    thread = threading.Thread(target=there.handshake, args=("receiver", "acme/erp", "1", wishes[1]), daemon=True)
     thread.start()
-    here.handshake("sender", "acme/erp", "1", mine)
+    here.handshake("sender", "acme/erp", "1", wishes[0])
     thread.join(10)
     assert (here.compressor is not None) is packs
     assert there.compressor is None
@@ -141,3 +144,34 @@ def test_strangers_are_refused(
     with pytest.raises(ResilientVmError, match=sentence):
         here.handshake("sender", "acme/erp", "1")
     thread.join(10)
+
+
+def test_a_sender_that_needs_credit_writes_no_more_than_it_was_granted(ends: tuple[_wire.Wire, _wire.Wire]) -> None:
+    here, there = ends
+    waited = threading.Event()
+    here.credit = Credit(waited.set)
+    here.gate = here.credit.take
+    here.send_data(0, 16, bytes(16 * DIGEST_SIZE), os.urandom(MIB))
+    assert there.grant(256 * 1024)
+    deadline = time.monotonic() + 30
+    while there.data_bytes_read < 128 * 1024 and time.monotonic() < deadline:
+        time.sleep(0.01)
+    waited.clear()
+    assert waited.wait(10)  # it asks for the next piece, in vain
+    assert 128 * 1024 <= there.data_bytes_read <= 256 * 1024
+    assert there.grant(MIB)
+    assert len(there.receive().data) == MIB
+
+
+def test_who_waits_for_credit_is_let_go_when_the_other_end_dies(ends: tuple[_wire.Wire, _wire.Wire]) -> None:
+    here, there = ends
+    here.credit = Credit(lambda: None)
+    here.gate = here.credit.take
+
+    def send_on() -> None:
+        for number in range(100):
+            here.send_data(number, 16, bytes(16 * DIGEST_SIZE), bytes(MIB))
+
+    there.close()
+    with pytest.raises(_wire.LinkBrokenError):
+        send_on()
