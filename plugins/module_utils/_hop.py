@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import subprocess
 import tempfile
@@ -16,29 +15,23 @@ from collections.abc import Iterator
 from functools import partial
 from typing import Any, Callable
 
-from . import _clock
 from ._compression import AVAILABLE
 from ._errors import ResilientVmError
 from ._files import read_json, write_json
 from ._layout import Layout
 from ._limits import Limits, acquire_slot, grant_all
 from ._offers import StoredSource
+from ._progress import Progress, transfer_file
 from ._receiver import Receiver
 from ._sender import Sender
 from ._store import Store
 from ._wire import DONE, KEEP, LinkBrokenError, Wire
 
-__all__ = ["HOPS", "ssh_command", "transfer", "transfer_file"]
+__all__ = ["HOPS", "ssh_command", "transfer"]
 
 # hop → what is asked of the other machine's mover
 HOPS = {"fetch": "send", "refresh": "receive"}
 _RETRY_SECONDS = (2.0, 5.0, 15.0)
-_ALIVE_SECONDS = 1.0
-
-
-def transfer_file(layout: Layout, hop: str, kind: str) -> str:
-    """Path of a hop's ``request``, ``progress`` or ``result`` document."""
-    return os.path.join(layout.transfer, f"{hop}.{kind}.json")
 
 
 def ssh_command(layout: Layout, address: str, port: int, verb: str) -> list[str]:
@@ -64,31 +57,6 @@ def ssh_command(layout: Layout, address: str, port: int, verb: str) -> list[str]
     ]
 
 
-class _Progress:
-    """Replaces the progress file at most once a second; lost at a power cut without harm."""
-
-    def __init__(self, layout: Layout, hop: str, request: dict[str, Any]) -> None:
-        self._path = transfer_file(layout, hop, "progress")
-        self._base = {"hop": hop, "image_id": request["image_id"], "started": _clock.iso(_clock.now(None))}
-        self._next = 0.0
-        self._lock = threading.Lock()
-
-    def __call__(self, **facts: Any) -> bool:
-        """Whether a second had passed and the file was written."""
-        with self._lock:
-            if time.monotonic() < self._next:
-                return False
-            self._next = time.monotonic() + _ALIVE_SECONDS
-            self._write(facts)
-        return True
-
-    def _write(self, facts: dict[str, Any]) -> None:
-        part = self._path + ".part"
-        with open(part, "w", encoding="utf-8") as stream:
-            json.dump({**self._base, **facts, "updated": _clock.iso(_clock.now(None))}, stream)
-        os.rename(part, self._path)
-
-
 def transfer(layout: Layout, hop: str, version: str, sleep: Callable[[float], None] = time.sleep) -> int:
     """Carry out the request that lies in the VM's transfer folder; leaves a result with the same token.
 
@@ -97,7 +65,7 @@ def transfer(layout: Layout, hop: str, version: str, sleep: Callable[[float], No
     request = read_json(transfer_file(layout, hop, "request"))
     if request is None:
         raise ResilientVmError(f"there is no transfer request for {layout.name}; run the daily playbook")
-    progress = _Progress(layout, hop, request)
+    progress = Progress(layout, hop, request)
     started = time.monotonic()
     failure: ResilientVmError | None = None
     for delay in (*_RETRY_SECONDS, None):
@@ -133,7 +101,7 @@ def transfer(layout: Layout, hop: str, version: str, sleep: Callable[[float], No
     return 1
 
 
-def _once(layout: Layout, hop: str, request: dict[str, Any], version: str, progress: _Progress) -> dict[str, Any]:
+def _once(layout: Layout, hop: str, request: dict[str, Any], version: str, progress: Progress) -> dict[str, Any]:
     store = Store(layout)
     if hop == "fetch" and store.read(request["image_id"]).complete:
         # Published by an earlier run of this unit that was killed before it could say so.
@@ -167,7 +135,7 @@ def _receive(
     request: dict[str, Any],
     wire: Wire,
     version: str,
-    progress: _Progress,
+    progress: Progress,
     limits: Limits,
 ) -> dict[str, Any]:
     other = wire.handshake("receiver", layout.name, version, _wishes(request, limits))
@@ -183,7 +151,7 @@ def _receive(
             threading.Thread(target=grant_all, args=(wire, limits, paused), daemon=True).start()
 
         def alive(facts: dict[str, Any]) -> None:
-            progress(**facts)
+            progress(**facts, bytes_sent=wire.bytes_received)
 
         receiver = Receiver(
             wire,
@@ -199,7 +167,7 @@ def _receive(
     return {**result, "compression": _compression(request, other)}
 
 
-def _paused(progress: _Progress, until: str) -> None:
+def _paused(progress: Progress, until: str) -> None:
     progress(waiting=f"for its window, which opens at {until}")
 
 
@@ -221,14 +189,14 @@ def _send(
     request: dict[str, Any],
     wire: Wire,
     version: str,
-    progress: _Progress,
+    progress: Progress,
     limits: Limits,
 ) -> dict[str, Any]:
     source = StoredSource(store, request["image_id"])
     pin = store.pin_reading(request["image_id"], "refresh")
 
     def alive(**facts: Any) -> None:
-        if progress(**(facts or {"bytes_sent": wire.bytes_sent})):
+        if progress(**facts, bytes_sent=wire.bytes_sent):
             store.pin_reading(request["image_id"], "refresh")
 
     def paused(until: str) -> None:

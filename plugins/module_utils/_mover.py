@@ -114,7 +114,8 @@ def _serve_send(layout: Layout, wire: Wire) -> None:
     if wishes["limited"]:
         wire.credit = Credit(heartbeat)
         wire.gate = wire.credit.take
-    Sender(wire, SnapshotSource(layout), heartbeat).run()
+    if Sender(wire, SnapshotSource(layout), heartbeat).run().get("published"):
+        heartbeat.last()
 
 
 def _serve_receive(layout: Layout, wire: Wire) -> None:
@@ -146,12 +147,17 @@ class _Heartbeat:
         self._path = path
         self._next = 0.0
 
-    def __call__(self) -> None:
+    def __call__(self, **_facts: Any) -> None:
         if time.monotonic() < self._next:
             return
         self._next = time.monotonic() + _HEARTBEAT_SECONDS
         with open(self._path, "ab"):
             os.utime(self._path)
+
+    def last(self) -> None:
+        """Say that nobody needs the snapshot any more, should nobody be left to close it."""
+        with open(self._path, "wb") as stream:
+            stream.write(b"published\n")
 
 
 def _transfer(hop: str) -> Callable[[str], int]:

@@ -26,8 +26,8 @@ _WINDOW = 16384
 class Receiver:
     """Receives one image into a store.
 
-    ``alive`` is called whenever something moved, with the bytes so far. ``source_host`` names the sender in the
-    manifest, where the sender does not say it itself.
+    ``alive`` is called whenever something moved, with what the sender told of how far it is, if it did.
+    ``source_host`` names the sender in the manifest, where the sender does not say it itself.
     """
 
     def __init__(
@@ -147,7 +147,7 @@ class Receiver:
         telling.start()
         while True:
             frame = self._wire.receive()
-            self._alive({"disk": disk.target, "bytes_received": self._wire.bytes_received})
+            self._alive(frame.document() if frame.type == _wire.MARK else {})
             if frame.type == _wire.DATA:
                 self._write(disk, frame)
                 counts.bytes_sent += frame.wire_bytes
@@ -158,7 +158,7 @@ class Receiver:
             elif frame.type == _wire.DISK_END:
                 telling.finish()
                 return plan, frame.document()
-            else:
+            elif frame.type != _wire.MARK:
                 self._wire.stranger()
 
     def _inside(self, disk: IncomingDisk, first: int, count: int) -> int:

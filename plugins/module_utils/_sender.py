@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+import json
+import time
 from collections import deque
 from collections.abc import Iterator
 from functools import partial
@@ -21,6 +23,7 @@ __all__ = ["DiskSource", "Plan", "Sender", "Source"]
 _CHUNK = 16
 # Reads under way while an earlier one is looked at: a single reader gets a quarter of what QEMU can give.
 _AHEAD = 8
+_MARK_SECONDS = 1.0
 
 
 class DiskSource(Protocol):
@@ -68,9 +71,10 @@ class Source(Protocol):
 
 
 class Sender:
-    """Serves one receiver until it is done. ``alive`` is called often, whenever something moved."""
+    """Serves one receiver until it is done. ``alive`` is called often, whenever something moved, and told how far the
+    disk is: ``disk``, ``found_by``, ``done_bytes`` and ``total_bytes`` of what is to be looked at."""
 
-    def __init__(self, wire: Wire, source: Source, alive: Callable[[], None]) -> None:
+    def __init__(self, wire: Wire, source: Source, alive: Callable[..., None]) -> None:
         self._wire = wire
         self._source = source
         self._alive = alive
@@ -102,15 +106,15 @@ class Sender:
         plan, disk = self._source.plan(request)
         try:
             self._wire.send_document(_wire.PLAN, {"how": plan.how, "known": plan.known, "reason": plan.reason})
-            pass_ = _DiskPass(self._wire, disk, self._alive)
-            pass_.send(plan.how)
+            pass_ = _DiskPass(self._wire, disk, plan.how, self._alive)
+            pass_.send()
             if request.get("reread") and plan.how == "bitmap":
                 pass_.reread(*request["reread"])
             self.bytes_read += pass_.bytes_read
             self._wire.send_document(
                 _wire.DISK_END,
                 {
-                    "root_digest": plan.root_digest or pass_.root_digest(plan.how),
+                    "root_digest": plan.root_digest or pass_.root_digest(),
                     "bytes_read": pass_.bytes_read,
                     "changed_bytes": pass_.changed_bytes,
                     "reread_bytes": pass_.reread_bytes,
@@ -123,23 +127,29 @@ class Sender:
 class _DiskPass:
     """One walk over one disk. What is to be done with each piece waits in order behind the reads that are under way."""
 
-    def __init__(self, wire: Wire, disk: DiskSource, alive: Callable[[], None]) -> None:
+    def __init__(self, wire: Wire, disk: DiskSource, how: str, alive: Callable[..., None]) -> None:
         self._wire = wire
         self._disk = disk
+        self._how = how
         self._alive = alive
+        self._total_bytes = BLOCK_SIZE * sum(region.blocks for region in disk.regions(how) if region.changed)
+        self._done_bytes = 0
+        self._next_mark = 0.0
         self._root = RootDigest(disk.size_bytes)
         self._pending: deque[Callable[[], None]] = deque()
         self.bytes_read = 0
         self.changed_bytes = 0
         self.reread_bytes = 0
 
-    def root_digest(self, how: str) -> str | None:
+    def root_digest(self) -> str | None:
         """The whole disk's root digest, where every block that is not zero was looked at."""
-        return None if how == "bitmap" else self._root.hexdigest()
+        return None if self._how == "bitmap" else self._root.hexdigest()
 
-    def send(self, how: str) -> None:
+    def send(self) -> None:
         known_digests = _known_digests(self._wire)
-        for work in join(self._disk.regions(how), known_digests):
+        for work in join(self._disk.regions(self._how), known_digests):
+            if work.changed and work.zero:
+                self._done_bytes += work.blocks * BLOCK_SIZE
             if work.zero:
                 self._then(partial(self._send_zeros, work))
                 continue
@@ -150,6 +160,7 @@ class _DiskPass:
                     begin = (first - work.first) * DIGEST_SIZE
                     known = known[begin : begin + count * DIGEST_SIZE]
                 self._send_chunk(first, count, known)
+                self._done_bytes += count * BLOCK_SIZE if work.changed else 0
         self._finish()
         for _rest in known_digests:
             continue
@@ -165,7 +176,17 @@ class _DiskPass:
 
     def _step(self) -> None:
         self._pending.popleft()()
-        self._alive()
+        facts = {
+            "disk": self._disk.target,
+            "found_by": self._how,
+            "done_bytes": self._done_bytes,
+            "total_bytes": self._total_bytes,
+        }
+        self._alive(**facts)
+        if time.monotonic() >= self._next_mark:
+            # The receiver sees only what differs; how far the looking is must be told.
+            self._next_mark = time.monotonic() + _MARK_SECONDS
+            self._wire.send(_wire.MARK, json.dumps(facts).encode())
 
     def _send_zeros(self, work: Work) -> None:
         if work.known is None:

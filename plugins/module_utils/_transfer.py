@@ -14,9 +14,9 @@ from typing import Any
 from . import _units
 from ._errors import ResilientVmError
 from ._files import read_json, write_json
-from ._hop import transfer_file
 from ._layout import Layout
 from ._process import Runner
+from ._progress import transfer_file
 from ._store import Store
 
 __all__ = ["Transfer"]

@@ -21,6 +21,9 @@ __all__ = ["Watch", "watch"]
 
 # Of the sender's wait for a word after its last read, this is the unit.
 _PAUSE_SECONDS = 0.7
+# When the sender says that the image is published, the playbook has so long to close the snapshot before this unit
+# does: a killed playbook never will.
+_CLOSE_SECONDS = 60.0
 _HALTED = ("paused", "I/O error")
 
 
@@ -52,6 +55,7 @@ class _Sight:
     halted: bool
     written: str
     silent_seconds: float
+    published: bool
     free_bytes: int
 
 
@@ -120,6 +124,7 @@ class Watch:
             halted=self._halts_count() and state == _HALTED,
             written="" if running else _written(self._document["identities"]),
             silent_seconds=self._clock() - self._heard,
+            published=self._published(),
             free_bytes=space.f_bavail * space.f_frsize,
         )
 
@@ -149,6 +154,13 @@ class Watch:
         except FileNotFoundError:
             return 0
 
+    def _published(self) -> bool:
+        # Its size and no more: root opens nothing that lies in the account's folder.
+        try:
+            return os.lstat(self._layout.heartbeat).st_size > 0
+        except FileNotFoundError:
+            return False
+
 
 def _verdict(request: dict[str, Any], sight: _Sight) -> str:
     """Why the snapshot must end, or ""."""
@@ -168,6 +180,8 @@ def _verdict(request: dict[str, Any], sight: _Sight) -> str:
         )
     if sight.halted:
         return f"QEMU paused domain {name} because a write failed"
+    if sight.published and sight.silent_seconds > _CLOSE_SECONDS:
+        return "its image is published"
     if sight.silent_seconds > request["expire_seconds"]:
         return f"nobody read the snapshot for {request['expire_seconds']} seconds"
     return ""

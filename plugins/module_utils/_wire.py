@@ -41,6 +41,7 @@ __all__ = [
     "KEEP",
     "KNOWN",
     "KNOWN_END",
+    "MARK",
     "OFFER",
     "PLAN",
     "PROTOCOL",
@@ -63,7 +64,7 @@ _F_SETPIPE_SZ = 1031
 _LAST_WORDS_SECONDS = 2.0
 
 HELLO, OFFER, DISK, PLAN, KNOWN, KNOWN_END, DATA, ZEROS = range(1, 9)
-CHECK, DISK_END, FILE, END, DONE, ABORT, CREDIT, KEEP = range(9, 17)
+CHECK, DISK_END, FILE, END, DONE, ABORT, CREDIT, KEEP, MARK = range(9, 18)
 
 Buffer = Union[bytes, bytearray, memoryview]
 
@@ -215,7 +216,7 @@ class Wire:
 
     def _read_frame(self) -> Frame:
         kind, packed, count, length, block = _HEADER.unpack(self._read(_HEADER.size))
-        if not HELLO <= kind <= KEEP or length > MAX_PAYLOAD:
+        if not HELLO <= kind <= MARK or length > MAX_PAYLOAD:
             self.stranger()
         if kind == DATA:
             self.data_bytes_read += _HEADER.size

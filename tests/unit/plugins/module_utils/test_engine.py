@@ -122,7 +122,7 @@ def transfer(source: Any, store: Store, cut_after: int | None = None, **options:
 
     def send() -> None:
         try:
-            Sender(there, source, lambda: None).run()
+            Sender(there, source, lambda **_facts: None).run()
         except BaseException as error:  # noqa: BLE001 - handed to the test below
             if isinstance(error, ResilientVmError) and not isinstance(error, _wire.LinkBrokenError):
                 there.abort(error)

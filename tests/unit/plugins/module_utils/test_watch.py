@@ -187,6 +187,18 @@ def test_nobody_reading_ends_it_and_a_heartbeat_does_not(host: Host) -> None:
     assert "nobody read the snapshot for 10 seconds" in verdict(host)["reason"]
 
 
+def test_a_published_image_ends_it_when_nobody_is_left_to_close_it(host: Host) -> None:
+    clock = Clock()
+    watch = guard(host, clock, expire_seconds=600)
+    Path(host.layout.heartbeat).write_text("published\n")
+    assert watch.look() is False
+    clock.now += 50
+    assert watch.look() is False
+    clock.now += 20
+    assert watch.look() is True
+    assert "its image is published" in verdict(host)["reason"]
+
+
 # a stopped machine
 
 
