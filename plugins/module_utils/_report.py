@@ -13,11 +13,12 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from . import _clock
+from ._human import human_age, human_size, progress_text
 from ._preflight import active_host, standby_host
 from ._questions import told_of
 from ._retention import Image, Policy, next_erase
 
-__all__ = ["failures", "human_size", "recap", "status", "status_table"]
+__all__ = ["failures", "recap", "status", "status_table"]
 
 _DISK_MEMBERS = ("target", "size_bytes", "found_by", "reason", "bytes_sent", "proven")
 _CONSISTENCY = {
@@ -26,24 +27,6 @@ _CONSISTENCY = {
     "offline": "of the stopped VM",
 }
 HostVars = Mapping[str, Mapping[str, Any]]
-
-
-def human_size(count: float) -> str:
-    """A number of bytes as a person reads it."""
-    for unit in ("bytes", "KiB", "MiB", "GiB"):
-        if count < 1024:
-            return f"{count:.0f} {unit}" if unit == "bytes" else f"{count:.1f} {unit}"
-        count /= 1024
-    return f"{count:.1f} TiB"
-
-
-def human_age(age: timedelta) -> str:
-    """A length of time in its two largest units."""
-    seconds = max(int(age.total_seconds()), 0)
-    days, hours, minutes = seconds // 86400, seconds // 3600 % 24, seconds // 60 % 60
-    if days:
-        return f"{days} d {hours} h"
-    return f"{hours} h {minutes} min" if hours else f"{minutes} min"
 
 
 def _count(number: int, noun: str) -> str:
@@ -354,10 +337,7 @@ def _remarks(row: Mapping[str, Any]) -> list[str]:
         remarks.append(f"not defined on {row['standby_host']}; the next daily run does it")
     remarks += [f"disk {disk['target']}: {disk['reason']}" for disk in row["disks"] if disk["reason"]]
     remarks += [_proof(disk) for disk in row["disks"]]
-    for transfer in row["transfers"]:
-        moved = transfer.get("bytes_received", transfer.get("bytes_sent"))
-        progress = f", {human_size(moved)} so far" if moved is not None else ""
-        remarks.append(f"running now: {transfer['hop']} of image {transfer['image_id']}{progress}")
+    remarks += [f"running now: {progress_text(transfer)}" for transfer in row["transfers"]]
     return remarks
 
 

@@ -69,15 +69,21 @@ class Transfer:
         """Whether the backup storage holds the image already (only what ``fetch`` brings is known here)."""
         return self._hop == "fetch" and Store(self._layout).read(image_id).complete
 
-    def carry_out(self, request: dict[str, Any]) -> dict[str, Any]:
-        """Start the unit, or attach when it runs, and wait for its result. Returns the result document.
+    def begin(self, request: dict[str, Any]) -> tuple[str, bool]:
+        """Start the unit, or find it running. Returns the token of the transfer, and whether it ran already."""
+        running = self.running()
+        if running is not None:
+            return str(running["token"]), True
+        token = uuid.uuid4().hex
+        self._start({**request, "token": token})
+        return token, False
+
+    def wait(self, token: str, image_id: str, seconds: float | None = None) -> dict[str, Any] | None:
+        """The result document of the transfer, or None when it still runs after so many seconds.
 
         Raises ResilientVmError with the transfer's own reason when it failed.
         """
-        running = self.running()
-        token = running["token"] if running else uuid.uuid4().hex
-        if running is None:
-            self._start({**request, "token": token})
+        deadline = None if seconds is None else time.monotonic() + seconds
         while True:
             # Asked before the result is read: a unit that ends in between has left its result by then.
             active = _units.active(self._run, self._unit)
@@ -86,14 +92,15 @@ class Transfer:
                 break
             if not active:
                 raise ResilientVmError(
-                    f"the transfer of image {request['image_id']} of {self._layout.name} was killed on the "
-                    "backup storage; "
+                    f"the transfer of image {image_id} of {self._layout.name} was killed on the backup storage; "
                     "what arrived is kept: run again and it goes on from there"
                 )
+            if deadline is not None and time.monotonic() >= deadline:
+                return None
             self._sleep(_POLL_SECONDS)
         if result.get("error"):
-            raise ResilientVmError(result["error"], image_id=request["image_id"], hop=self._hop)
-        return {**result, "attached": running is not None}
+            raise ResilientVmError(result["error"], image_id=image_id, hop=self._hop)
+        return result
 
     def _start(self, request: dict[str, Any]) -> None:
         owner = os.stat(self._layout.transfer)

@@ -100,6 +100,18 @@ options:
     description: Accept a filesystem on which files can't share blocks, and copy whole disks there.
     type: bool
     default: false
+  wait_seconds:
+    description:
+      - Come back with RV(running=true) and RV(progress) when the copy still runs after so many seconds; without it,
+        wait to the end. On the control node the module is called again and again so, and shows the progress in between.
+    type: float
+  token:
+    description: The copy whose end is waited for, RV(token) of an earlier call; none is started then.
+    type: str
+  attached:
+    description: With O(token), what that earlier call returned as RV(attached).
+    type: bool
+    default: false
 """
 
 EXAMPLES = r"""
@@ -127,6 +139,32 @@ EXAMPLES = r"""
 """
 
 RETURN = r"""
+running:
+  description: The copy still runs.
+  returned: with O(wait_seconds), when it did not end in that time
+  type: bool
+  sample: true
+token:
+  description: Names this copy.
+  returned: when RV(running)
+  type: str
+  sample: 0d1c6e3c7b7c4d2fb1f3c2a3a8a4f5d1
+progress:
+  description: How far it is; see docs/formats.md.
+  returned: when RV(running)
+  type: dict
+  sample:
+    hop: fetch
+    image_id: 20260114T020000Z
+    started: "2026-01-14T02:00:03Z"
+    updated: "2026-01-14T02:10:03Z"
+    disk: vda
+    found_by: allocation
+    done_bytes: 75497472
+    total_bytes: 268435456
+    bytes_per_second: 12582912
+    seconds_left: 15
+    bytes_sent: 75534336
 image_id:
   description: Id of the image.
   returned: success
@@ -281,6 +319,9 @@ def argument_spec() -> dict[str, Any]:
             },
         },
         "full_copies": {"type": "bool", "default": False},
+        "wait_seconds": {"type": "float"},
+        "token": {"type": "str", "no_log": False},
+        "attached": {"type": "bool", "default": False},
     }
 
 
@@ -297,7 +338,7 @@ def main() -> None:
         transfer = Transfer(layout, wanted["hop"], run)
         transfer.check(wanted["image_id"])
         before = newest_id(layout)
-        if transfer.published(wanted["image_id"]):
+        if not wanted["token"] and transfer.published(wanted["image_id"]):
             module.exit_json(changed=False, image_id=wanted["image_id"], published=True)
         if module.check_mode:
             module.exit_json(changed=True, image_id=wanted["image_id"], published=False)
@@ -305,13 +346,17 @@ def main() -> None:
             name: wanted[name]
             for name in ("hop", "image_id", "peer", "reread_share", "compression", "limits", "full_copies")
         }
-        result = transfer.carry_out(request)
+        token, attached = (wanted["token"], wanted["attached"]) if wanted["token"] else transfer.begin(request)
+        result = transfer.wait(token, wanted["image_id"], wanted["wait_seconds"])
         after = newest_id(layout)
     except ResilientVmError as error:
         module.fail_json(msg=str(error), **error.facts)
+    if result is None:
+        progress = transfer.running() or {}
+        module.exit_json(changed=True, running=True, token=token, attached=attached, progress=progress)
     diff = {"before": {"newest_image": before}, "after": {"newest_image": after}}
     del result["token"]
-    module.exit_json(changed=not result.pop("already", False), diff=diff, **result)
+    module.exit_json(changed=not result.pop("already", False), diff=diff, attached=attached, **result)
 
 
 if __name__ == "__main__":
