@@ -32,13 +32,13 @@ GIB = 1 << 30
                 "bytes_per_second": 10 << 20,
                 "seconds_left": 921,
             },
-            "image 20260114T020000Z to the backup storage, disk vda 25 %, 3.0 GiB of 12.0 GiB (all data), 2.0 GiB sent, "
-            "10.0 MiB/s, 15 min left",
+            "image 20260114T020000Z to the backup storage, disk vda 25 %, 3.0 GiB of 12.0 GiB (all data), "
+            "2.0 GiB sent, 10.0 MiB/s, 15 min left",
         ),
         (
             {"disk": "vda", "found_by": "bitmap", "done_bytes": 5, "total_bytes": 4, "seconds_left": 3},
-            "image 20260114T020000Z to the backup storage, disk vda 100 %, 5 bytes of 4 bytes (changes by dirty bitmap), "
-            "less than a minute left",
+            "image 20260114T020000Z to the backup storage, disk vda 100 %, 5 bytes of 4 bytes "
+            "(changes by dirty bitmap), less than a minute left",
         ),
     ],
 )
