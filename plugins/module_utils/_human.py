@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any
 
-__all__ = ["human_age", "human_size", "progress_text"]
+__all__ = ["human_age", "human_size", "limits_text", "progress_text"]
 
 _WAYS = {"fetch": "to the backup storage", "refresh": "to the standby host"}
 _FOUND = {"bitmap": "changes by dirty bitmap", "digests": "comparing digests", "allocation": "all data"}
@@ -31,6 +31,18 @@ def human_age(age: timedelta) -> str:
     if days:
         return f"{days} d {hours} h"
     return f"{hours} h {minutes} min" if hours else f"{minutes} min"
+
+
+def limits_text(limits: Mapping[str, Any], compression: str) -> str:
+    """The limits a copy kept to, and what was done about compression, in one line."""
+    parts = [
+        f"{human_size(limits[name])}/s{whose}"
+        for name, whose in (("rate", ""), ("machine_rate", " for all copies on that machine"))
+        if limits.get(name)
+    ]
+    if limits.get("window"):
+        parts.append(f"from {limits['window'].replace('-', ' to ')} ({limits['timezone']})")
+    return f"limits: {', '.join(parts) or 'none'}; compression: {compression}"
 
 
 def progress_text(progress: Mapping[str, Any]) -> str:

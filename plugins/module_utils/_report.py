@@ -13,7 +13,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from . import _clock
-from ._human import human_age, human_size, progress_text
+from ._human import human_age, human_size, limits_text, progress_text
 from ._preflight import active_host, standby_host
 from ._questions import told_of
 from ._retention import Image, Policy, next_erase
@@ -124,6 +124,8 @@ def _copied(variables: Mapping[str, Any], decision: Mapping[str, Any], plan: Map
         + (f", {human_size(resumed)} were there from an earlier try" if resumed else "")
         + (", going on with a copy that was running" if fetched.get("attached") else "")
     ]
+    if "limits" in fetched:
+        lines.append(limits_text(fetched["limits"], fetched["compression"]))
     return lines + [f"disk {disk['target']}: changes {_found(disk)}" for disk in fetched["disks"]]
 
 

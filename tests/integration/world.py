@@ -83,6 +83,16 @@ class World:
             raise AssertionError(f"lab {' '.join(words)} failed ({done.returncode}):\n{done.stdout}{done.stderr}")
         return done.stdout
 
+    def lab_process(self, *words: str) -> subprocess.Popen[str]:
+        """A command of the lab that goes on beside the test until its input is closed."""
+        return subprocess.Popen(
+            [ROOT / "tests/lab/lab", *words],
+            env=self.environment,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            text=True,
+        )
+
     def on(self, host: str, command: str, check: bool = True, timeout: float = 300) -> str:
         """Run a shell command as root on a machine, not over its network; returns what it printed."""
         return self.lab("exec", host, "sh", "-c", command, check=check, timeout=timeout).strip()

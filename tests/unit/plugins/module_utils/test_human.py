@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._human import progress_text
+from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._human import limits_text, progress_text
 
 GIB = 1 << 30
 
@@ -48,3 +48,18 @@ def test_progress(facts: dict[str, Any], text: str) -> None:
 
 def test_progress_of_a_transfer_that_has_said_nothing_yet() -> None:
     assert progress_text({"image_id": "20260114T020000Z", "hop": None}) == "image 20260114T020000Z"
+
+
+@pytest.mark.parametrize(
+    ("limits", "text"),
+    [
+        ({"rate": 0, "machine_rate": 0, "window": None}, "limits: none; compression: off"),
+        (
+            {"rate": 10 << 20, "machine_rate": 1 << 30, "window": "22:00-06:00", "timezone": "Europe/Amsterdam"},
+            "limits: 10.0 MiB/s, 1.0 GiB/s for all copies on that machine, from 22:00 to 06:00 (Europe/Amsterdam); "
+            "compression: off",
+        ),
+    ],
+)
+def test_limits(limits: dict[str, Any], text: str) -> None:
+    assert limits_text(limits, "off") == text

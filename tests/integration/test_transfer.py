@@ -1,0 +1,122 @@
+# Copyright (c) 2026, edgecloud.resilient_vm contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A copy keeps to its limits, packs what is worth it, and can be watched and cancelled while it runs."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from integration.world import STORE, World
+
+VM = "line"
+MIB = 1 << 20
+RATE = 2_000_000
+FORMATS = {"vda": "qcow2"}
+
+
+@dataclass
+class Line:
+    world: World
+    extra: Path
+
+    def write(self, source: str, mebibytes: int = 24) -> None:
+        self.world.in_guest(
+            VM,
+            f"{source} | dd of=/dev/vda bs=1M count={mebibytes} iflag=fullblock conv=notrunc,fsync 2>/dev/null",
+        )
+
+    def start(self, **settings: Any) -> subprocess.Popen[str]:
+        return self.world.start_play("daily", "--limit", VM, inventory=[self.extra], force=True, **settings)
+
+    def cycle(self, **settings: Any) -> str:
+        return self.world.play("daily", "--limit", VM, inventory=[self.extra], force=True, **settings).output
+
+    def status(self) -> str:
+        return " ".join(self.world.play("status", "--limit", VM, inventory=[self.extra], expect=None).output.split())
+
+    def document(self, kind: str, hop: str = "fetch") -> dict[str, Any]:
+        text = self.world.on("c", f"cat {STORE}/{VM}/transfer/{hop}.{kind}.json 2>/dev/null || echo '{{}}'")
+        document: dict[str, Any] = json.loads(text)
+        return document
+
+
+@pytest.fixture(scope="module")
+def line(world: World, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Line]:
+    extra = world.inventory_file(tmp_path_factory.mktemp("inventory") / "line.json", {VM: {}})
+    world.lab("guest", "create", "a", VM, "--kind", "blank", "--size", "128", "--start")
+    world.play("site", inventory=[extra])
+    made = Line(world, extra)
+    made.cycle()
+    yield made
+    world.lab("guest", "remove", VM, "--on", "a")
+
+
+def test_a_copy_keeps_to_its_rate_and_shows_how_far_it_is(line: Line) -> None:
+    line.write("cat /dev/urandom")
+    play = line.start(transfer_rate=RATE)
+    line.world.wait_until(lambda: line.document("progress").get("done_bytes", 0) > 4 * MIB, 60, "some MiB on their way")
+    image_id = line.document("progress")["image_id"]
+    assert f"running now: image {image_id} to the backup storage, disk vda" in line.status()
+    output = play.communicate(timeout=300)[0]
+    assert play.returncode == 0, output
+    for hop in ("fetch", "refresh"):
+        result = line.document("result", hop)
+        assert result["limits"]["rate"] == RATE
+        assert result["bytes_sent"] >= 24 * MIB
+        # What may be sent at once, and what was sent before it was limited, is a small part of the whole.
+        assert result["bytes_sent"] / result["seconds"] < 1.05 * RATE
+    assert f"{VM}: image" in output
+    assert "to the backup storage, disk vda" in output
+    line.world.check_newest(VM, FORMATS)
+
+
+def test_what_shrinks_is_packed_on_a_slow_line(line: Line) -> None:
+    line.write("yes all work and no play makes a dull disk")
+    line.world.lab("shape", "c", "40mbit")
+    try:
+        line.cycle()
+    finally:
+        line.world.lab("shape", "c", "off")
+    result = line.document("result")
+    assert result["compression"] == "zstd auto"
+    assert result["disks"][0]["changed_bytes"] == 24 * MIB
+    assert result["bytes_sent"] < 18 * MIB
+    line.world.check_newest(VM, FORMATS)
+
+
+def test_outside_its_window_a_copy_waits_and_can_be_cancelled(line: Line) -> None:
+    images = line.world.images(VM)
+    now = datetime.now(UTC)
+    window = f"{now + timedelta(hours=3):%H:%M}-{now + timedelta(hours=4):%H:%M}"
+    line.write("cat /dev/urandom")
+    play = line.start(transfer_window=window)
+    line.world.wait_until(lambda: "window" in line.document("progress").get("waiting", ""), 60, "the copy waiting")
+    assert "waiting for its window, which opens at" in line.status()
+    line.world.on("c", f"systemctl stop resilient-vm-fetch-acme.{VM}.service")
+    output = play.communicate(timeout=300)[0]
+    assert play.returncode != 0
+    assert "was killed on the backup storage" in " ".join(output.split())
+    assert line.world.images(VM) == images
+    line.cycle()
+    line.world.check_newest(VM, FORMATS)
+
+
+def test_a_copy_too_many_waits_for_its_turn(line: Line) -> None:
+    line.write("cat /dev/urandom", 4)
+    # Another copy of this machine, as far as anybody can tell.
+    holder = line.world.lab_process("exec", "c", "flock", "/run/resilient-vm/shared/slot.0", "cat")
+    with holder:
+        play = line.start(max_transfers=1)
+        line.world.wait_until(lambda: "another" in line.document("progress").get("waiting", ""), 60, "the copy waiting")
+        holder.communicate("")
+    output = play.communicate(timeout=300)[0]
+    assert play.returncode == 0, output
+    line.world.check_newest(VM, FORMATS)
