@@ -19,6 +19,7 @@ from typing import Any
 from ._errors import ResilientVmError
 
 __all__ = [
+    "clone_descriptor",
     "clone_file",
     "data_ranges",
     "fsync_directory",
@@ -128,6 +129,15 @@ def locked(path: str, purpose: str) -> Iterator[None]:
         yield
     finally:
         os.close(descriptor)
+
+
+def clone_descriptor(source: int, target: int) -> bool:
+    """Make an empty file share all blocks of another one; False where the filesystem cannot."""
+    try:
+        fcntl.ioctl(target, _FICLONE, source)
+    except OSError:
+        return False
+    return True
 
 
 def clone_file(source: str, target: str) -> None:

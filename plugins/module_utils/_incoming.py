@@ -26,7 +26,7 @@ from ._files import clone_file, data_ranges, fsync_directory, read_json, remove_
 from ._manifest import IMAGE_ID, Disk
 from ._store import Store, StoredImage
 
-__all__ = ["Incoming", "IncomingDisk"]
+__all__ = ["Incoming", "IncomingDisk", "boot_id", "write_record"]
 
 _RECORD = "transfer.json"
 _NO_REFLINK = (errno.EOPNOTSUPP, errno.EXDEV, errno.EINVAL, errno.ENOTTY)
@@ -151,16 +151,8 @@ class Incoming:
         elif left != offer["id"]:
             os.rename(os.path.join(folder, left), incoming.path)
         record = read_json(os.path.join(incoming.path, _RECORD)) or {}
-        rebooted = record.get("boot_id") != _boot_id()
-        write_json(
-            os.path.join(incoming.path, _RECORD),
-            {
-                "id": offer["id"],
-                "base": newest.id if newest else None,
-                "uuid": offer["uuid"],
-                "boot_id": _boot_id(),
-            },
-        )
+        rebooted = record.get("boot_id") != boot_id()
+        write_record(incoming.path, offer["id"], newest.id if newest else None, offer["uuid"], boot_id())
         try:
             for entry in offer["disks"]:
                 incoming._open_disk(entry["target"], entry["size_bytes"], rebooted, full_copies)
@@ -237,7 +229,13 @@ class Incoming:
         self.disks = []
 
 
+def write_record(folder: str, image_id: str, base: str | None, uuid: str, boot: str) -> None:
+    """Write down what a working directory is for, and in which boot of this machine it was written."""
+    write_json(os.path.join(folder, _RECORD), {"id": image_id, "base": base, "uuid": uuid, "boot_id": boot})
+
+
 def _copy(source: str, target: str, full_copies: bool) -> None:
+    """Make target a copy of source that shares its blocks; in full only where that is allowed."""
     try:
         clone_file(source, target)
     except OSError as error:
@@ -251,6 +249,7 @@ def _copy(source: str, target: str, full_copies: bool) -> None:
         shutil.copyfile(source, target)
 
 
-def _boot_id() -> str:
+def boot_id() -> str:
+    """What names this boot of the machine."""
     with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as stream:
         return stream.read().strip()

