@@ -348,13 +348,13 @@ def main() -> None:
         }
         token, attached = (wanted["token"], wanted["attached"]) if wanted["token"] else transfer.begin(request)
         result = transfer.wait(token, wanted["image_id"], wanted["wait_seconds"])
-        if result is None:
-            progress = transfer.running() or {}
-            module.exit_json(changed=True, running=True, token=token, attached=attached, progress=progress)
-            return
         after = newest_id(layout)
     except ResilientVmError as error:
         module.fail_json(msg=str(error), **error.facts)
+    if result is None:
+        progress = transfer.running() or {}
+        module.exit_json(changed=True, running=True, token=token, attached=attached, progress=progress)
+        return
     diff = {"before": {"newest_image": before}, "after": {"newest_image": after}}
     del result["token"]
     module.exit_json(changed=not result.pop("already", False), diff=diff, attached=attached, **result)
