@@ -187,7 +187,7 @@ TABLE: tuple[Setting, ...] = (
         hint="auto, off or a zstd level from 1 to 19",
     ),
     Setting(
-        "transfer_rate",
+        "transfer_bytes_per_second",
         "int",
         "A copy of the VM takes no more of the line than this; 0 for as much as there is.",
         default=0,
@@ -195,7 +195,7 @@ TABLE: tuple[Setting, ...] = (
         minimum=0,
     ),
     Setting(
-        "machine_transfer_rate",
+        "machine_transfer_bytes_per_second",
         "int",
         "All copies on this backup storage together take no more of the line than this; 0 for as much as there is.",
         default=0,
@@ -208,7 +208,7 @@ TABLE: tuple[Setting, ...] = (
         "int",
         "So many copies run at once on this backup storage; the others wait.",
         default=4,
-        unit="copies",
+        unit="transfers",
         scope="machine",
         minimum=1,
     ),

@@ -61,7 +61,7 @@ def line(world: World, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lin
 
 def test_a_copy_keeps_to_its_rate_and_shows_how_far_it_is(line: Line) -> None:
     line.write("cat /dev/urandom")
-    play = line.start(transfer_rate=RATE)
+    play = line.start(transfer_bytes_per_second=RATE)
     output = play.communicate(timeout=300)[0]
     assert play.returncode == 0, output
     for hop in ("fetch", "refresh"):
