@@ -25,7 +25,8 @@ REMOTE = "/run/bench"
 PEERS = "/var/lib/resilient-vm/bench"
 _IMAGES = "/var/lib/libvirt/images"
 # Peers get the cipher that ours asks for, which is over twice as fast as their default.
-_SSH_CONFIG = """Host a b c
+_SSH_CONFIG = """\
+Host a b c
   User root
   Ciphers aes128-gcm@openssh.com
   StrictHostKeyChecking yes

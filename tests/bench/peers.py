@@ -14,11 +14,13 @@ __all__ = ["PeerCopy", "Peers"]
 # QEMU makes the socket, as an account of its own.
 _SOCKET = "/var/tmp/bench.sock"
 _SCRATCH = "/var/lib/libvirt/images/bench.scratch"
-_BACKUP = f"""<domainbackup mode='pull'><server transport='unix' socket='{_SOCKET}'/><disks>
+_BACKUP = f"""\
+<domainbackup mode='pull'><server transport='unix' socket='{_SOCKET}'/><disks>
 <disk name='vda' backup='yes' type='file'><driver type='qcow2'/><scratch file='{_SCRATCH}'/></disk>
 </disks></domainbackup>"""
 # A pull-mode backup on A, its socket brought to C, one program that copies from it, and all of it ended again.
-_THROUGH_NBD = """control={peers}/control local={peers}/nbd.sock
+_THROUGH_NBD = """\
+control={peers}/control local={peers}/nbd.sock
 rm -f "$local"
 ssh -f -N -M -S "$control" -L "$local:{socket}" a
 trap 'ssh -q -S "$control" -O exit a' EXIT

@@ -81,22 +81,25 @@ def _interrupted(bench: Bench, ours: Ours, whole: int, chance: random.Random, wa
     unit = f"resilient-vm-fetch-acme.{ours.vm}.service"
     watcher = bench.another("c")
     deaths = {
-        "receiver": (watcher, ["systemctl", "kill", "-s", "KILL", unit]),
-        "sender": (bench.a, ["pkill", "-KILL", "-f", f"resilient-vm forced acme/{ours.vm} "]),
-        "ssh": (watcher, ["pkill", "-KILL", "-f", f"^ssh .*/{ours.vm} "]),
+        "receiver": (watcher, f"systemctl kill -s KILL {unit}"),
+        # Patterns that do not match the words of their own shell.
+        "sender": (bench.a, f"pkill -KILL -f 'resilient-v[m] forced acme/{ours.vm} '"),
+        "ssh": (watcher, f"pkill -KILL -f '^ssh .*/{ours.vm} '"),
     }
     start = received(bench)
     snapshot, _opened = ours.open()
     ours.begin_fetch(snapshot["id"])
     for number, point in enumerate(sorted(chance.uniform(0.02, 0.95) for _each in range(_INTERRUPTIONS))):
-        reached = start + int(point * whole)
-        while not watcher.sh(_WAIT.format(received=_RECEIVED, reached=reached, unit=unit)).out.strip():
-            # Its retries were used up, or it was the unit that died.
-            if ours.end_fetch() is not None:
-                raise RuntimeError(f"after {number} interruptions the copy was over before the one at {point:.0%}")
-            ours.begin_fetch(snapshot["id"])
-        hand, kill = deaths[chance.choice(sorted(deaths))]
-        hand.run(kill)
+        wait = _WAIT.format(received=_RECEIVED, reached=start + int(point * whole), unit=unit)
+        killed = ""
+        while not killed:
+            while not watcher.sh(wait).out.strip():
+                # Its retries were used up, or it was the unit that died.
+                if ours.end_fetch() is not None:
+                    raise RuntimeError(f"after {number} interruptions the copy was over before the one at {point:.0%}")
+                ours.begin_fetch(snapshot["id"])
+            hand, kill = deaths[chance.choice(sorted(deaths))]
+            killed = hand.sh(_KILL.format(kill=kill)).out
     for _attempt in range(3):
         if (result := ours.end_fetch()) is not None:
             break
@@ -113,11 +116,16 @@ def _interrupted(bench: Bench, ours: Ours, whole: int, chance: random.Random, wa
 
 
 # Prints a word when so much has come, and nothing when the copy ended before.
-_WAIT = """while [ "$(< {received})" -lt {reached} ]; do
+_WAIT = """\
+for _try in {{1..100}}; do systemctl is-active -q {unit} && break; sleep 0.1; done
+while [ "$(< {received})" -lt {reached} ]; do
   systemctl is-active -q {unit} || exit 0
   sleep 0.1
 done
 echo reached"""
+
+# Between two attempts there is nobody to kill for some seconds.
+_KILL = "for _try in {{1..100}}; do {kill} && echo killed && break; sleep 0.2; done"
 
 # Writes of 4 KiB all over the disk, each with its fsync.
 _WRITER = """\

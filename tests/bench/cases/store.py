@@ -48,7 +48,7 @@ def erase(bench: Bench, repetition: int) -> dict[str, Figures]:
     first = ours.take(now="2026-01-01T02:00:00Z")
     bench.check("c", ours.image(first.id), bench.digest("a", guest.disk), "the first image")
     bench.scatter(guest.name, 100, guest.size_mib, repetition)
-    last = ours.take(first.base, now="2026-01-15T02:00:00Z")
+    last = ours.take(now="2026-01-15T02:00:00Z")
     bench.c.sh("sync -f /var/lib/resilient-vm")
     erased, seconds = ours.prune(retention_days=DAYS, minimum=1)
     if erased != [first.id]:
