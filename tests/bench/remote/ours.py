@@ -38,7 +38,8 @@ def transfer(layout: Layout, asked: dict[str, Any]) -> dict[str, Any]:
 
     work = Transfer(layout, asked["hop"], run)
     work.check(asked["image_id"])
-    return work.carry_out(asked)
+    token, _attached = work.begin(asked)
+    return work.wait(token, asked["image_id"])
 
 
 def prune(layout: Layout, asked: dict[str, Any]) -> dict[str, Any]:
