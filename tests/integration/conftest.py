@@ -1,7 +1,7 @@
 # Copyright (c) 2026, edgecloud.resilient_vm contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""One lab for all integration tests: three machines, two protected VMs that write all the time."""
+"""One lab for all integration tests: three machines, two protected VMs that write all the time, one for faults."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from integration.vault import VM, Vault
 from integration.world import ROOT, World
 
 
@@ -34,3 +35,20 @@ def world(machines: World) -> World:
             machines.lab("guest", "create", "a", vm, "--kind", kind, "--start")
     machines.play("site")
     return machines
+
+
+@pytest.fixture(scope="session")
+def vault(world: World, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Vault]:
+    """A protected VM with an image on C and on B, for tests that break its copies; few images, as all are checked."""
+    settings = {"retention_days": 3, "retention_minimum": 2}
+    extra = world.inventory_file(
+        tmp_path_factory.mktemp("inventory") / f"{VM}.json",
+        {VM: {f"resilient_vm_{name}": value for name, value in settings.items()}},
+    )
+    world.lab("guest", "create", "a", VM, "--kind", "blank", "--size", "128", "--start")
+    world.play("site", inventory=[extra])
+    vault = Vault(world, extra)
+    vault.next_day()
+    vault.cycle()
+    yield vault
+    world.lab("guest", "remove", VM, "--on", "a")
