@@ -114,7 +114,14 @@ def _serve_send(layout: Layout, wire: Wire) -> None:
     if wishes["limited"]:
         wire.credit = Credit(heartbeat)
         wire.gate = wire.credit.take
-    if Sender(wire, SnapshotSource(layout), heartbeat).run().get("published"):
+    source = SnapshotSource(layout)
+    try:
+        result = Sender(wire, source, heartbeat).run()
+    except LinkBrokenError:
+        raise
+    except (ResilientVmError, OSError) as error:
+        raise source.explained(error) from error
+    if result.get("published"):
         heartbeat.last()
 
 

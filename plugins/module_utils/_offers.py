@@ -22,6 +22,8 @@ __all__ = ["SnapshotSource", "StoredSource"]
 
 # The watch unit writes at least once a second; a host that can't do so for this long is not believed.
 _WATCH_SECONDS = 30.0
+# A read that failed is explained by the watch's next looks, if by anything.
+_EXPLAIN_SECONDS = 5.0
 
 
 class SnapshotSource:
@@ -95,16 +97,36 @@ class SnapshotSource:
         deadline = time.monotonic() + _WATCH_SECONDS
         while time.monotonic() < deadline:
             watch = read_json(self._layout.watch)
-            if watch is not None and not watch["valid"]:
-                raise ResilientVmError(
-                    f"the snapshot of {self._layout.name} became invalid while it was read ({watch['reason']}); "
-                    "this image is discarded, run again"
-                )
+            if watch is not None and self._ended(watch):
+                raise self._invalid(watch)
             if watch is not None and watch["checked"] > self._last_read:
                 return
             self._sleep(0.1)
         raise ResilientVmError(
             f"nobody watches the snapshot of {self._layout.name} on the active host; this image is discarded, run again"
+        )
+
+    def explained(self, error: ResilientVmError | OSError) -> ResilientVmError | OSError:
+        """Why reading failed: a snapshot that ends takes its exports and its definition away under the reader."""
+        failed = time.monotonic()
+        while time.monotonic() < failed + _EXPLAIN_SECONDS:
+            watch = read_json(self._layout.watch)
+            if watch is None or self._ended(watch):
+                return error if watch is None else self._invalid(watch)
+            if watch["checked"] > failed:
+                return error
+            self._sleep(0.1)
+        return error
+
+    def _ended(self, watch: dict[str, Any]) -> bool:
+        """Whether the watch gave this snapshot up, or watches another one by now."""
+        return not watch["valid"] or watch["id"] != self._snapshot["id"]
+
+    def _invalid(self, watch: dict[str, Any]) -> ResilientVmError:
+        reason = watch["reason"] or f"snapshot {watch['id']} took its place"
+        return ResilientVmError(
+            f"the snapshot of {self._layout.name} became invalid while it was read ({reason}); "
+            "this image is discarded, run again"
         )
 
 

@@ -33,6 +33,8 @@ _UNREACHABLE = (
     "client socket is closed",
     "Disconnected from",
 )
+# libvirt notices only after 30 s that a machine which shut itself down in the middle of a backup is off.
+_ABORT_PAUSES = (0.1,) * 20 + (0.5,) * 90
 _COUNT = re.compile(r"(?:Froze|Thawed) (\d+) filesystem")
 
 
@@ -219,16 +221,19 @@ class Virsh:
 
     def abort_backup(self, uuid: str, folder: str) -> bool:
         """End the backup job that answers inside a folder; False when there is none. Never another's job."""
-        aborted = False
-        for _attempt in range(100):
+        found, refusal = False, ""
+        for pause in _ABORT_PAUSES:
             job = self.job(uuid)
             if job is None or not job.within(folder):
-                return aborted
-            if not aborted:
-                self.call("domjobabort", uuid)
-                aborted = True
-            self._sleep(0.1)
-        raise ResilientVmError(f"libvirt does not end the backup job of domain {uuid}; look at virsh domjobinfo {uuid}")
+                return found
+            if not found or refusal:
+                # Refused when the job ends by itself at this moment, or while its QEMU does.
+                done = self.call("domjobabort", uuid, check=False)
+                found, refusal = True, "" if done.code == 0 else f" ({_sentence(done)})"
+            self._sleep(pause)
+        raise ResilientVmError(
+            f"libvirt does not end the backup job of domain {uuid}{refusal}; look at virsh domjobinfo {uuid}"
+        )
 
     def define(self, file: str) -> None:
         self.call("define", file)

@@ -104,6 +104,33 @@ def test_nobody_elses_job_is_ever_ended(job: object) -> None:
     assert not world.asked("virsh domjobabort")
 
 
+def test_a_job_that_ends_by_itself_while_it_is_aborted_has_ended() -> None:
+    gone = refused("error: Requested operation is not valid: no job is active on the domain")
+    world = World({"virsh backup-dumpxml": [said(OURS), refused(NO_JOB)], "virsh domjobabort": gone})
+    assert virsh(world).abort_backup(UUID, FOLDER) is True
+
+
+def test_an_abort_that_is_refused_is_asked_again_and_told() -> None:
+    busy = refused("error: internal error: End of file from qemu monitor (vm='erp')")
+    world = World({"virsh backup-dumpxml": [said(OURS)] * 3 + [refused(NO_JOB)], "virsh domjobabort": [busy, said()]})
+    assert virsh(world).abort_backup(UUID, FOLDER) is True
+    assert world.asked("virsh domjobabort") == ["virsh domjobabort"] * 2
+    world = World({"virsh backup-dumpxml": said(OURS), "virsh domjobabort": busy})
+    with pytest.raises(ResilientVmError, match=r"does not end .* End of file from qemu monitor"):
+        virsh(world).abort_backup(UUID, FOLDER)
+
+
+def test_libvirt_has_its_30_seconds_to_end_the_job_of_a_machine_that_shut_down() -> None:
+    waited: list[float] = []
+    world = World(
+        {
+            "virsh backup-dumpxml": lambda _words: said(OURS) if sum(waited) < 35 else refused(NO_JOB),
+            "virsh domjobabort": said(),
+        }
+    )
+    assert _virsh.Virsh(world, sleep=waited.append).abort_backup(UUID, FOLDER) is True
+
+
 def test_a_job_that_does_not_end_is_told() -> None:
     world = World({"virsh backup-dumpxml": said(OURS), "virsh domjobabort": said()})
     with pytest.raises(ResilientVmError, match="does not end"):
