@@ -86,7 +86,7 @@ def test_a_killed_playbook_does_not_stop_the_copy_and_the_next_run_attaches(vaul
     played = vault.ended(attached)
     assert played.code == 0, played.output
     vault.intact(before)
-    vault.converges()
+    vault.settled()
 
 
 # Found before the real one by the units' PATH; holds on while the guest is frozen, until it is killed.

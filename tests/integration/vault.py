@@ -134,8 +134,12 @@ class Vault:
         assert self.world.on("b", f"virsh domstate {VM}") == "shut off"
 
     def converges(self) -> None:
-        """The next run succeeds, its image is the disk of the (quiet) VM, and nothing is left over."""
+        """The next run succeeds and leaves everything settled."""
         self.cycle()
+        self.settled()
+
+    def settled(self) -> None:
+        """Today's image is the disk of the (quiet) VM, the standby has it, and nothing is left over."""
         assert self.world.images(VM)[-1] == self.image_id
         live = self.world.on(
             "a",

@@ -237,14 +237,17 @@ class World:
 
     def nothing_open(self, vm: str) -> None:
         """No snapshot, job, scratch file, unit or working directory of a VM is left anywhere."""
-        assert self.on("a", f"ls /run/resilient-vm/acme/{vm} 2>/dev/null || true") == ""
-        assert self.on("a", f"ls {STORE}/{vm}/scratch") == ""
-        assert "Backup" not in self.on("a", f"virsh domjobinfo {vm} 2>&1 || true")
-        for host in ("a", "b", "c"):
-            left = self.on(host, f"systemctl list-units --all --plain --no-legend 'resilient-vm-*acme.{vm}*' || true")
-            assert left == "", f"{host}: {left}"
-        for host in ("b", "c"):
-            assert self.on(host, f"ls {STORE}/{vm}/incoming") == ""
+        opened = f"/run/resilient-vm/acme/{vm}"
+        incoming = f"ls {STORE}/{vm}/incoming"
+        lists = {
+            "a": f"if [ -e {opened} ]; then ls {opened}; fi; ls {STORE}/{vm}/scratch; virsh domjobinfo {vm} 2>&1"
+            " | grep Backup || true",
+            "b": incoming,
+            "c": incoming,
+        }
+        units = f"systemctl list-units --all --plain --no-legend 'resilient-vm-*acme.{vm}*'"
+        for host, listing in lists.items():
+            assert self.on(host, f"set -e; {listing}; {units}") == "", host
 
     @staticmethod
     def wait_until(true: Callable[[], bool], seconds: float, what: str) -> None:
