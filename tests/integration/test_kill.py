@@ -26,10 +26,11 @@ def mover(host: str, command: str) -> Fault:
 
 
 def libvirtd(host: str) -> Fault:
-    # Asked first: idle, it ends by itself, and 0 is the process id of nobody.
-    return lambda vault: (
-        vault.world.on(host, "virsh -q list && kill -9 $(systemctl show --property=MainPID --value libvirtd)") and None
-    )
+    def fault(vault: Vault) -> None:
+        # Asked first: idle, it ends by itself, and 0 is the process id of nobody.
+        vault.world.on(host, "virsh -q list && kill -9 $(systemctl show --property=MainPID --value libvirtd)")
+
+    return fault
 
 
 def crash(host: str) -> Fault:
