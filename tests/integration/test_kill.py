@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 import pytest
 from integration.vault import RECEIVERS, VM, Vault
-from integration.world import World
+from integration.world import STORE, World
 
 Fault = Callable[[Vault], None]
 
@@ -112,6 +112,9 @@ def test_a_guest_frozen_by_a_killed_run_thaws_by_itself(world: World) -> None:
         play.kill()
         world.on("a", "rm -f /usr/local/bin/virsh /run/holding")
         play.communicate(timeout=120)
+    # For as long as libvirt might still begin the backup, the unit stays to abort it, and others are told to wait.
+    free = f"flock --nonblock {STORE}/erp/lock echo free"
+    world.wait_until(lambda: world.on("a", free, check=False) == "free", 120, "the killed run's unit at its end")
     world.play("daily", "--limit", "erp", force=True)
     world.nothing_open("erp")
 
