@@ -55,7 +55,7 @@ MANIFESTS = {
 
 # All there is of ours and of libvirt's on a machine, but for locks, which name their last holder.
 _TREE = r"""
-for path in /var/lib/resilient-vm /run/resilient-vm /etc/resilient-vm /etc/libvirt/qemu; do
+for path in /var/lib/resilient-vm /run/resilient-vm /etc/resilient-vm /etc/libvirt/qemu /etc/ssh /usr/local; do
   find $path ! -name lock -printf '%p %s %m %U %T@\n'
 done
 systemctl list-units --all --plain --no-legend 'resilient-vm-*acme*'
@@ -255,6 +255,25 @@ def test_clocks_that_disagree(desk: Desk) -> None:
     before = desk.tree()
     played = desk.daily(DESK, machines={"c": {"resilient_vm_now": "2031-01-01T00:00:00Z"}})
     refused(played, DESK, ("clocks disagree by more than 300 seconds", "c ", "days ahead", "set the clocks"))
+    assert desk.tree() == before
+
+
+def test_roots_without_reflink_are_refused_before_anything_is_laid(desk: Desk) -> None:
+    root = "/mnt/plain/rvm"
+    for host in ("a", "b", "c"):
+        desk.world.on(host, "mkdir /mnt/plain && mount -t tmpfs tmpfs /mnt/plain")
+    before = desk.tree()
+    roots = {host: {"resilient_vm_root": root} for host in ("a", "b", "c")}
+    inventory = [desk.inventory, desk.world.inventory_file(desk.folder / "roots.json", machines=roots)]
+    played = desk.world.play("site", inventory=inventory, expect=1)
+    for host in ("a", "b", "c"):
+        reason = f"resilient_vm_root {root} on {host} lies on a filesystem where files can't share blocks"
+        remedy = (
+            "put it on XFS (made with reflink=1) or Btrfs, or allow full copies with resilient_vm_allow_full_copies"
+        )
+        assert f"{reason}; {remedy}" in played.output
+        desk.world.on(host, f"test ! -e {root} && umount /mnt/plain && rmdir /mnt/plain")
+    assert played.changed == 0
     assert desk.tree() == before
 
 
