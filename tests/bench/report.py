@@ -25,8 +25,8 @@ class Ratio:
     case: str
     figure: tuple[str, str]
     against: tuple[str, str] | None
-    bar: float
-    least: bool = False  # whether the bar is a lower bound
+    limit: float
+    least: bool = False  # whether the limit is a lower bound
 
     def value(self, runs: Runs) -> float | None:
         """None when its case was not run."""
@@ -40,15 +40,15 @@ class Ratio:
         return median(figures[name] for figures in runs[self.case][contestant])
 
     def met(self, value: float) -> bool:
-        return value >= self.bar if self.least else value <= self.bar
+        return value >= self.limit if self.least else value <= self.limit
 
     @property
     def bar_text(self) -> str:
-        return f"{'≥' if self.least else '≤'} {self.bar:g}"
+        return f"{'≥' if self.least else '≤'} {self.limit:g}"
 
 
-def _times(key: str, case: str, work: str, peer: str, bar: float, ours: str = "ours") -> Ratio:
-    return Ratio(key, work, case, (ours, "seconds"), (peer, "seconds"), bar)
+def _times(key: str, case: str, work: str, peer: str, limit: float, ours: str = "ours") -> Ratio:
+    return Ratio(key, work, case, (ours, "seconds"), (peer, "seconds"), limit)
 
 
 _FULL = "full copy A→C over ssh, all blocks checked"
@@ -140,7 +140,7 @@ def _row(*cells: str) -> str:
 
 def table(runs: Runs) -> list[str]:
     """The figures as lines of a Markdown table."""
-    lines = [_row("key", "work", "figure", "bar", "met"), _row("---", "---", "--:", "--:", "---")]
+    lines = [_row("key", "work", "figure", "limit", "met"), _row("---", "---", "--:", "--:", "---")]
     for ratio in RATIOS:
         value = ratio.value(runs)
         if value is not None:

@@ -26,14 +26,15 @@ def digest(kind: str, path: str) -> str:
     handle.connect_systemd_socket_activation(["qemu-nbd", "--read-only", "--image-opts", options])
     size, position = handle.get_size(), 0
     total = hashlib.sha256(str(size).encode())
+    found: list[int] = []
+
+    def extents(_context: str, _offset: int, entries: list[int], _error: object) -> int:
+        found.extend(entries)
+        return 0
+
     done = 0
     while position < size:
-        found: list[int] = []
-
-        def extents(_context: str, _offset: int, entries: list[int], _error: object, found: list[int] = found) -> int:
-            found.extend(entries)
-            return 0
-
+        found.clear()
         handle.block_status(min(size - position, 1 << 30), position, extents)
         for length, flags in zip(found[::2], found[1::2], strict=True):
             end = min(position + length, size)
