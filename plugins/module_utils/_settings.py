@@ -266,7 +266,9 @@ TABLE: tuple[Setting, ...] = (
         hint="backup_storage or standby",
     ),
     Setting("force", "bool", "Whether an image is taken even though there is one of today.", default=False),
-    Setting("erase_images", "bool", "Whether unprotect erases the VM's images too; its generations always go.", default=False),
+    Setting(
+        "erase_images", "bool", "Whether unprotect erases the VM's images too; generations always go.", default=False
+    ),
     Setting("status_json", "bool", "Whether the status playbook prints JSON in place of its table.", default=False),
 )
 
