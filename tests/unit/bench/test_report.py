@@ -5,8 +5,13 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import pytest
 from bench import report
+
+ROOT = Path(__file__).resolve().parents[3]
 
 RUNS = {
     "full": {
@@ -94,3 +99,11 @@ def test_the_page_names_date_and_machine() -> None:
     assert "2026-01-14" in page
     assert "Some Processor, 2 processors" in page
     assert "| nbdcopy | seconds | 10 | 9 | 11 | 3 |" in page
+
+
+def test_the_committed_page_is_what_the_committed_figures_give() -> None:
+    """If not: tests/bench/run --page writes both."""
+    document = json.loads((ROOT / "tests/bench/figures.json").read_text(encoding="utf-8"))
+    assert (ROOT / "docs/performance.md").read_text(encoding="utf-8") == report.page(document)
+    assert document["ratios"] == pytest.approx(report.ratios(document["runs"]))
+    assert set(document["ratios"]) == set(KEYS)
