@@ -85,6 +85,17 @@ class IncomingDisk:
         offset = first * BLOCK_SIZE
         zero_range(self._descriptor, offset, min(count * BLOCK_SIZE, self.size_bytes - offset))
 
+    def is_empty(self, first: int, count: int) -> bool:
+        """Whether a range of blocks is a hole, and zero by its digests."""
+        begin, end = first * BLOCK_SIZE, min((first + count) * BLOCK_SIZE, self.size_bytes)
+        try:
+            if os.lseek(self._descriptor, begin, os.SEEK_DATA) < end:
+                return False
+        except OSError as error:
+            if error.errno != errno.ENXIO:
+                raise
+        return not any(self.digests.read(first, count))
+
     def invalidate(self, block: int) -> None:
         """Remember that a block does not hold what it should, so that it is asked for again."""
         self.digests.write(block, INVALID)

@@ -10,7 +10,7 @@ import threading
 from typing import Any, Callable
 
 from . import _clock, _wire
-from ._digests import BLOCK_SIZE, DIGEST_SIZE, block_digest, differing_blocks, reread_slice
+from ._digests import BLOCK_SIZE, DIGEST_SIZE, ZERO, block_digest, differing_blocks, reread_slice
 from ._errors import ResilientVmError
 from ._files import locked, write_atomic
 from ._incoming import Incoming, IncomingDisk
@@ -21,6 +21,7 @@ from ._wire import Frame, LinkBrokenError, Wire
 __all__ = ["Receiver"]
 
 _WINDOW = 16384
+_CHECKED = 16
 
 
 class Receiver:
@@ -180,19 +181,23 @@ class Receiver:
         disk.write(frame.block, digests, data)
 
     def _compare(self, incoming: Incoming, disk: IncomingDisk, frame: Frame, counts: _Counts) -> None:
-        """A slice of what the bitmap calls unchanged: the active host's word against ours, and ours "
-        "against our disk."""
+        """A slice of what the bitmap calls unchanged: the active host's word and ours, and ours and our disk's."""
         count = self._inside(disk, frame.block, frame.count)
-        mine = disk.digests.read(frame.block, count)
-        data = disk.read(frame.block, count)
-        for index in range(count):
-            place = slice(index * DIGEST_SIZE, (index + 1) * DIGEST_SIZE)
-            if mine[place] != frame.payload[place]:
-                counts.mismatches += 1
-            if block_digest(data[index * BLOCK_SIZE : (index + 1) * BLOCK_SIZE]) != mine[place]:
-                counts.damaged += 1
-                disk.invalidate(frame.block + index)
-                self._mark(incoming, disk, frame.block + index)
+        if not frame.payload and disk.is_empty(frame.block, count):
+            return
+        for first in range(frame.block, frame.block + count, _CHECKED):
+            blocks = min(_CHECKED, frame.block + count - first)
+            begin = (first - frame.block) * DIGEST_SIZE
+            theirs = frame.payload[begin : begin + blocks * DIGEST_SIZE] or ZERO * blocks
+            mine, data = disk.digests.read(first, blocks), disk.read(first, blocks)
+            for index in range(blocks):
+                place = slice(index * DIGEST_SIZE, (index + 1) * DIGEST_SIZE)
+                if mine[place] != theirs[place]:
+                    counts.mismatches += 1
+                if block_digest(data[index * BLOCK_SIZE : (index + 1) * BLOCK_SIZE]) != mine[place]:
+                    counts.damaged += 1
+                    disk.invalidate(first + index)
+                    self._mark(incoming, disk, first + index)
 
     def _mark(self, incoming: Incoming, disk: IncomingDisk, block: int) -> None:
         if incoming.base is None:

@@ -71,6 +71,28 @@ def test_bitmap_that_lies_is_found_by_the_rotating_reread(layout: Layout) -> Non
     assert "re-read" in result["disks"][0]["reason"]
 
 
+def test_a_hole_behind_the_bitmaps_back_is_found(layout: Layout) -> None:
+    content = blocks(28, empty=0)
+    store = Store(layout)
+    transfer(Snapshot(IDS[0], [Disk("vda", content)], None), store)
+    newer = bytes(BLOCK_SIZE) + content[BLOCK_SIZE:]
+    result = transfer(Snapshot(IDS[1], [Disk("vda", newer, set())], IDS[0]), store)
+    assert result["bitmap_mismatches"] == 1
+    check_image(store, IDS[1], newer)
+
+
+def test_damage_where_a_hole_belongs_is_found(layout: Layout) -> None:
+    content = bytes(40 * BLOCK_SIZE)
+    store = Store(layout)
+    transfer(Snapshot(IDS[0], [Disk("vda", content)], None), store)
+    with open(store.read(IDS[0]).file("vda.raw"), "r+b") as stream:
+        stream.seek(BLOCK_SIZE + 77)
+        stream.write(b"flip")
+    result = transfer(Snapshot(IDS[1], [Disk("vda", content, set())], IDS[0]), store)
+    assert result["damaged"] == [{"image": IDS[0], "disk": "vda", "offset_bytes": BLOCK_SIZE}]
+    check_image(store, IDS[1], content)
+
+
 def test_full_round_of_the_reread_is_recorded(layout: Layout) -> None:
     content = blocks(28, empty=0)
     store = Store(layout)
