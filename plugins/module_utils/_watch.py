@@ -101,12 +101,8 @@ class Watch:
         if beat != self._heartbeat:
             # Only whether it changed, not its time: the wall clock may jump.
             self._heartbeat, self._heard = beat, self._clock()
-        alive = True
-        if running:
-            qemu = _qemu.find(self._request["domain"])
-            alive = qemu is not None and {"pid": qemu.pid, "started": qemu.started} == self._document["qemu"]
         space = os.statvfs(self._layout.scratch)
-        asked, job, state = True, True, ("", "")
+        asked, alive, job, state = True, True, True, ("", "")
         try:
             state = self._virsh.state(self._request["uuid"])
             if running:
@@ -117,6 +113,10 @@ class Watch:
         except _virsh.Unreachable as error:
             sys.stderr.write(f"{error}\n")
             asked = False
+        if running:
+            # Looked for last: a machine that stops takes its job along, and is the reason to be told.
+            qemu = _qemu.find(self._request["domain"])
+            alive = qemu is not None and {"pid": qemu.pid, "started": qemu.started} == self._document["qemu"]
         return _Sight(
             asked=asked,
             alive=alive,

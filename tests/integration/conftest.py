@@ -39,8 +39,8 @@ def world(machines: World) -> World:
 
 @pytest.fixture(scope="session")
 def vault(world: World, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Vault]:
-    """A protected VM with an image on C and on B, for tests that break its copies; few images, as all are checked."""
-    settings = {"retention_days": 3, "retention_minimum": 2}
+    """A protected VM with an image on C and on B, for tests that break its copies; few images."""
+    settings = {"retention_days": 7, "retention_minimum": 2}
     extra = world.inventory_file(
         tmp_path_factory.mktemp("inventory") / f"{VM}.json",
         {VM: {f"resilient_vm_{name}": value for name, value in settings.items()}},

@@ -141,6 +141,18 @@ def test_what_breaks_a_snapshot_is_told_and_everything_cleared(
     assert not os.path.exists(host.layout.snapshot)
 
 
+def test_a_machine_that_stops_during_a_look_is_the_reason_and_not_its_job(
+    host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stopping(_words: list[str]) -> Any:
+        monkeypatch.setattr(_qemu, "find", lambda _domain: None)
+        return refused(NO_JOB)
+
+    host.world.answers["virsh backup-dumpxml"] = stopping
+    assert guard(host).look() is True
+    assert "domain erp stopped" in verdict(host)["reason"]
+
+
 def test_a_dead_qemu_is_seen_even_while_libvirt_is_silent(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_qemu, "find", lambda _domain: None)
     host.world.answers["virsh domstate"] = [DEAF, said("shut off (crashed)")]
