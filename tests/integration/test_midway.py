@@ -34,7 +34,8 @@ def test_a_stopped_vm_that_is_started_wins(owned: Vault) -> None:
     assert owned.told() == ("crash", "bitmap", "")
 
 
-@pytest.mark.parametrize("how", ["destroy", pytest.param("stop", marks=pytest.mark.soak)])
+@pytest.mark.soak
+@pytest.mark.parametrize("how", ["destroy", "stop"])
 def test_a_vm_that_is_powered_off_takes_its_snapshot_with_it(owned: Vault, how: str) -> None:
     before = owned.before()
     owned.next_day()
