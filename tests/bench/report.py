@@ -140,7 +140,7 @@ def _row(*cells: str) -> str:
 
 def table(runs: Runs) -> list[str]:
     """The figures as lines of a Markdown table."""
-    lines = [_row("key", "work", "figure", "limit", "met"), _row("---", "---", "--:", "--:", "---")]
+    lines = [_row("key", "work", "figure", "bar", "met"), _row("---", "---", "--:", "--:", "---")]
     for ratio in RATIOS:
         value = ratio.value(runs)
         if value is not None:
