@@ -32,6 +32,7 @@ __all__ = ["HOPS", "ssh_command", "transfer"]
 # hop → what is asked of the other machine's mover
 HOPS = {"fetch": "send", "refresh": "receive"}
 _RETRY_SECONDS = (2.0, 5.0, 15.0)
+_ROOM_BYTES = 1 << 20
 
 
 def ssh_command(layout: Layout, address: str, port: int, verb: str) -> list[str]:
@@ -70,9 +71,10 @@ def transfer(layout: Layout, hop: str, version: str, sleep: Callable[[float], No
     failure: ResilientVmError | None = None
     for delay in (*_RETRY_SECONDS, None):
         try:
+            _take_room(layout, hop)
             result = _once(layout, hop, request, version, progress)
             result.update(seconds=round(time.monotonic() - started, 3), token=request["token"], hop=hop)
-            write_json(transfer_file(layout, hop, "result"), result)
+            _leave_result(layout, hop, result)
             return 0
         except LinkBrokenError as error:
             failure = error
@@ -88,17 +90,28 @@ def transfer(layout: Layout, hop: str, version: str, sleep: Callable[[float], No
                 "filesystem, and run again"
             )
         break
-    write_json(
-        transfer_file(layout, hop, "result"),
-        {
-            "token": request["token"],
-            "hop": hop,
-            "image_id": request["image_id"],
-            "published": False,
-            "error": str(failure),
-        },
-    )
+    failed = {"token": request["token"], "hop": hop, "image_id": request["image_id"], "published": False}
+    _leave_result(layout, hop, {**failed, "error": str(failure)})
     return 1
+
+
+def _room(layout: Layout, hop: str) -> str:
+    return os.path.join(layout.transfer, f"{hop}.room")
+
+
+def _take_room(layout: Layout, hop: str) -> None:
+    """Keep room for the result: a disk that fills up must not keep anybody from saying so."""
+    descriptor = os.open(_room(layout, hop), os.O_WRONLY | os.O_CREAT, 0o640)
+    try:
+        os.posix_fallocate(descriptor, 0, _ROOM_BYTES)
+    finally:
+        os.close(descriptor)
+
+
+def _leave_result(layout: Layout, hop: str, result: dict[str, Any]) -> None:
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(_room(layout, hop))
+    write_json(transfer_file(layout, hop, "result"), result)
 
 
 def _once(layout: Layout, hop: str, request: dict[str, Any], version: str, progress: Progress) -> dict[str, Any]:

@@ -90,9 +90,9 @@ def test_a_killed_playbook_does_not_stop_the_copy_and_the_next_run_attaches(vaul
     vault.settled()
 
 
-# Found before the real one by the units' PATH; holds on while the guest is frozen, until it is killed.
+# Found before the real one by the units' PATH; once the backup has begun it holds on, the guest frozen, until killed.
 HOLDING_VIRSH = """#!/bin/sh
-case " $* " in *" backup-begin "*) touch /run/holding; sleep 60 ;; esac
+case " $* " in *" backup-begin "*) /usr/bin/virsh "$@"; touch /run/holding; sleep 60; exit ;; esac
 exec /usr/bin/virsh "$@"
 """
 
@@ -103,7 +103,9 @@ def test_a_guest_frozen_by_a_killed_run_thaws_by_itself(world: World) -> None:
     world.lab("exec", "a", "install", "-m", "755", "/dev/stdin", "/usr/local/bin/virsh", stdin=HOLDING_VIRSH)
     play = world.start_play("daily", "--limit", "erp", force=True)
     try:
-        world.wait_until(lambda: world.on("a", "ls /run/holding", check=False) != "", 60, "erp about to be backed up")
+        world.wait_until(
+            lambda: world.on("a", "ls /run/holding", check=False) != "", 60, "erp frozen, its backup begun"
+        )
         assert "frozen" in world.on("a", status)
         os.kill(play.pid, signal.SIGKILL)
         world.on("a", "systemctl kill --signal=KILL --kill-whom=main resilient-vm-begin-acme.erp.service")
@@ -112,7 +114,7 @@ def test_a_guest_frozen_by_a_killed_run_thaws_by_itself(world: World) -> None:
         play.kill()
         world.on("a", "rm -f /usr/local/bin/virsh /run/holding")
         play.communicate(timeout=120)
-    # For as long as libvirt might still begin the backup, the unit stays to abort it, and others are told to wait.
+    # Until the unit has ended the backup as well, others are told to wait.
     free = f"flock --nonblock {STORE}/erp/lock echo free"
     world.wait_until(lambda: world.on("a", free, check=False) == "free", 120, "the killed run's unit at its end")
     world.play("daily", "--limit", "erp", force=True)

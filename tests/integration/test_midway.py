@@ -14,6 +14,11 @@ from integration.vault import VM, Vault
 @pytest.fixture
 def owned(vault: Vault) -> Iterator[Vault]:
     """The VM, running again at the end whatever its owner did to it."""
+    if vault.world.on("a", f"virsh domstate {VM}") != "running":
+        # Another test cut the power of its host, and with that lost its bitmaps.
+        vault.start_guests()
+        vault.next_day()
+        vault.cycle()
     yield vault
     vault.start_guests()
 
