@@ -128,6 +128,9 @@ def remove(lab: Lab, name: str) -> None:
             for folder in sorted((path for path in group.rglob("*") if path.is_dir()), reverse=True):
                 folder.rmdir()
             group.rmdir()
-        parent = group.parent
-        if parent.exists() and not any(path.is_dir() for path in parent.iterdir()):
-            parent.rmdir()
+        try:
+            group.parent.rmdir()
+        except OSError as error:
+            # Machines end side by side: another one has removed it, or is still in it.
+            if error.errno not in (errno.ENOENT, errno.ENOTEMPTY, errno.EBUSY):
+                raise
