@@ -16,10 +16,9 @@ try:
 except ImportError:
     zstandard = None
 
-__all__ = ["AVAILABLE", "MODES", "Choice", "Compressor", "decompress", "level_of"]
+__all__ = ["AVAILABLE", "Choice", "Compressor", "decompress", "level_of"]
 
 AVAILABLE = zstandard is not None
-MODES = ("auto", "off")
 
 # Three samples of 4 KiB tell how well 1 MiB will compress for about a hundredth of what compressing it costs.
 _SAMPLE = 4096

@@ -29,7 +29,9 @@ __all__ = [
     "block_count",
     "block_digest",
     "differing_blocks",
+    "digests_of",
     "reread_slice",
+    "wrong_blocks",
 ]
 
 ALGORITHM = "sha256"
@@ -58,6 +60,21 @@ def block_digest(block: bytes | memoryview) -> bytes:
     if block == (_ZEROS if len(block) == BLOCK_SIZE else _ZEROS[: len(block)]):
         return ZERO
     return hashlib.sha256(block).digest()
+
+
+def digests_of(data: bytes | memoryview) -> bytes:
+    """Digests of consecutive blocks, 32 bytes each; the last block may be short."""
+    view = memoryview(data)
+    return b"".join(block_digest(view[at : at + BLOCK_SIZE]) for at in range(0, len(view), BLOCK_SIZE))
+
+
+def wrong_blocks(data: bytes | memoryview, wanted: bytes | memoryview) -> Iterator[int]:
+    """Which of consecutive blocks, counted from 0, are not what these digests say."""
+    view = memoryview(data)
+    for index in range(len(wanted) // DIGEST_SIZE):
+        block = view[index * BLOCK_SIZE : (index + 1) * BLOCK_SIZE]
+        if block_digest(block) != wanted[index * DIGEST_SIZE : (index + 1) * DIGEST_SIZE]:
+            yield index
 
 
 class RootDigest:

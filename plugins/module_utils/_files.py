@@ -163,14 +163,11 @@ def reflink_works(folder: str) -> bool:
         os.write(source, b"reflink" * 1000)
         clone = os.open(folder, os.O_TMPFILE | os.O_RDWR, 0o600)
         try:
-            fcntl.ioctl(clone, _FICLONE, source)
-        except OSError:
-            return False
+            return clone_descriptor(source, clone)
         finally:
             os.close(clone)
     finally:
         os.close(source)
-    return True
 
 
 def data_ranges(descriptor: int, size: int) -> Iterator[tuple[int, int]]:

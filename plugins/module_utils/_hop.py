@@ -12,6 +12,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, Callable
 
@@ -121,9 +122,9 @@ def _once(layout: Layout, hop: str, request: dict[str, Any], version: str, progr
         return {"image_id": request["image_id"], "published": True, "already": True, "disks": []}
     limits = Limits.of(request["limits"], layout.shared)
     with _connected(layout, request, HOPS[hop]) as wire:
+        move = _Move(layout, store, request, wire, version, progress, limits)
         try:
-            move = _receive if hop == "fetch" else _send
-            result = move(layout, store, request, wire, version, progress, limits)
+            result = move.receive() if hop == "fetch" else move.send()
         except ResilientVmError as error:
             if not isinstance(error, LinkBrokenError):
                 wire.abort(error)
@@ -133,100 +134,93 @@ def _once(layout: Layout, hop: str, request: dict[str, Any], version: str, progr
         return result
 
 
-def _wishes(request: dict[str, Any], limits: Limits) -> dict[str, Any]:
-    """What the other machine's end is asked for."""
-    return {
-        "compression": request["compression"],
-        "limited": request["hop"] == "fetch" and limits.any,
-        "nice": request["limits"]["nice"],
-    }
+@dataclass(frozen=True)
+class _Move:
+    """One image on its way over one connection."""
 
+    layout: Layout
+    store: Store
+    request: dict[str, Any]
+    wire: Wire
+    version: str
+    progress: Progress
+    limits: Limits
 
-def _receive(
-    layout: Layout,
-    store: Store,
-    request: dict[str, Any],
-    wire: Wire,
-    version: str,
-    progress: Progress,
-    limits: Limits,
-) -> dict[str, Any]:
-    other = wire.handshake("receiver", layout.name, version, _wishes(request, limits))
-
-    def waiting() -> None:
-        # The snapshot would expire if nobody seemed to want it.
-        wire.send(KEEP)
-        progress(waiting="for another transfer on this machine to end")
-
-    with acquire_slot(layout.shared, request["limits"]["transfers"], waiting):
-        if limits.any:
-            paused = partial(_paused, progress)
-            threading.Thread(target=grant_all, args=(wire, limits, paused), daemon=True).start()
+    def receive(self) -> dict[str, Any]:
+        """As the receiver, which grants the sender its bytes."""
+        other = self._greet("receiver", limited=self.limits.any)
 
         def alive(facts: dict[str, Any]) -> None:
-            progress(**facts, bytes_sent=wire.bytes_received)
+            self.progress(**facts, bytes_sent=self.wire.bytes_received)
 
-        receiver = Receiver(
-            wire,
-            store,
-            alive,
-            request["image_id"],
-            request["reread_share"],
-            request["full_copies"],
-            request["peer"]["name"],
-        )
-        result = receiver.run()
-        wire.send_document(DONE, result)
-    return {**result, "compression": _compression(request, other)}
+        def wait(**facts: Any) -> None:
+            # The snapshot would expire if nobody seemed to want it.
+            self.wire.send(KEEP)
+            self.progress(**facts)
+
+        with self._slot(wait):
+            if self.limits.any:
+                paused = partial(_paused, self.progress)
+                threading.Thread(target=grant_all, args=(self.wire, self.limits, paused), daemon=True).start()
+            receiver = Receiver(
+                self.wire,
+                self.store,
+                alive,
+                self.request["image_id"],
+                self.request["reread_share"],
+                self.request["full_copies"],
+                self.request["peer"]["name"],
+            )
+            result = receiver.run()
+            self.wire.send_document(DONE, result)
+        return {**result, "compression": self._compression(other)}
+
+    def send(self) -> dict[str, Any]:
+        """As the sender, which waits before it writes; the image is pinned meanwhile."""
+        image_id = self.request["image_id"]
+        source = StoredSource(self.store, image_id)
+        pin = self.store.pin_reading(image_id, "refresh")
+
+        def alive(**facts: Any) -> None:
+            if self.progress(**facts, bytes_sent=self.wire.bytes_sent):
+                self.store.pin_reading(image_id, "refresh")
+
+        try:
+            with self._slot(alive):
+                other = self._greet("sender", limited=False)
+                if self.limits.any:
+                    self.wire.gate = partial(self.limits.take, paused=partial(_paused, alive))
+                result = Sender(self.wire, source, alive).run()
+        finally:
+            os.unlink(pin)
+        return {**result, "compression": self._compression(other)}
+
+    def _greet(self, role: str, limited: bool) -> dict[str, Any]:
+        wishes = {
+            "compression": self.request["compression"],
+            "limited": limited,
+            "nice": self.request["limits"]["nice"],
+        }
+        return self.wire.handshake(role, self.layout.name, self.version, wishes)
+
+    def _slot(self, tell: Callable[..., object]) -> Any:
+        waiting = partial(tell, waiting="for another transfer on this machine to end")
+        return acquire_slot(self.layout.shared, self.request["limits"]["transfers"], waiting)
+
+    def _compression(self, other: dict[str, Any]) -> str:
+        """What was done about compression, in a few words."""
+        wish = self.request["compression"]
+        if wish == "off":
+            return "off"
+        ends = (("the backup storage", AVAILABLE), (self.request["peer"]["name"], other.get("zstd")))
+        lacking = [name for name, there in ends if not there]
+        if lacking:
+            return f"off: python3-zstandard is not on {' and not on '.join(lacking)}"
+        return f"zstd {wish}"
 
 
-def _paused(progress: Progress, until: str) -> None:
-    progress(waiting=f"for its window, which opens at {until}")
-
-
-def _compression(request: dict[str, Any], other: dict[str, Any]) -> str:
-    """What was done about compression, in a few words."""
-    wish = request["compression"]
-    if wish == "off":
-        return "off"
-    ends = (("the backup storage", AVAILABLE), (request["peer"]["name"], other.get("zstd")))
-    lacking = [name for name, there in ends if not there]
-    if lacking:
-        return f"off: python3-zstandard is not on {' and not on '.join(lacking)}"
-    return f"zstd {wish}"
-
-
-def _send(
-    layout: Layout,
-    store: Store,
-    request: dict[str, Any],
-    wire: Wire,
-    version: str,
-    progress: Progress,
-    limits: Limits,
-) -> dict[str, Any]:
-    source = StoredSource(store, request["image_id"])
-    pin = store.pin_reading(request["image_id"], "refresh")
-
-    def alive(**facts: Any) -> None:
-        if progress(**facts, bytes_sent=wire.bytes_sent):
-            store.pin_reading(request["image_id"], "refresh")
-
-    def paused(until: str) -> None:
-        alive(waiting=f"for its window, which opens at {until}")
-
-    def waiting() -> None:
-        alive(waiting="for another transfer on this machine to end")
-
-    try:
-        with acquire_slot(layout.shared, request["limits"]["transfers"], waiting):
-            other = wire.handshake("sender", layout.name, version, _wishes(request, limits))
-            if limits.any:
-                wire.gate = partial(limits.take, paused=paused)
-            result = Sender(wire, source, alive).run()
-    finally:
-        os.unlink(pin)
-    return {**result, "compression": _compression(request, other)}
+def _paused(tell: Callable[..., object], until: str) -> None:
+    tell(waiting=f"for its window, which opens at {until}")
 
 
 @contextlib.contextmanager

@@ -18,8 +18,8 @@ from ._digests import (
     INVALID,
     DigestFile,
     block_count,
-    block_digest,
     differing_blocks,
+    wrong_blocks,
 )
 from ._errors import ResilientVmError
 from ._files import clone_file, data_ranges, fsync_directory, read_json, remove_tree, write_json, zero_range
@@ -130,10 +130,8 @@ class IncomingDisk:
         for at in range(first, first + count, 16):
             blocks = min(16, first + count - at)
             data, wanted = self.read(at, blocks), self.digests.read(at, blocks)
-            for index in range(blocks):
-                block = data[index * BLOCK_SIZE : (index + 1) * BLOCK_SIZE]
-                if block_digest(block) != wanted[index * DIGEST_SIZE : (index + 1) * DIGEST_SIZE]:
-                    self.invalidate(at + index)
+            for index in wrong_blocks(data, wanted):
+                self.invalidate(at + index)
 
 
 class Incoming:

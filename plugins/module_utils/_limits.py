@@ -211,7 +211,7 @@ def grant_all(wire: Granted, limits: Limits, paused: Callable[[str], None]) -> N
 
 
 def acquire_slot(
-    folder: str, count: int, waiting: Callable[[], None], sleep: Callable[[float], None] = time.sleep
+    folder: str, count: int, waiting: Callable[[], object], sleep: Callable[[float], None] = time.sleep
 ) -> Any:
     """Wait until fewer than ``count`` transfers of this machine run, and count as one until the process ends.
 

@@ -10,7 +10,7 @@ import threading
 from typing import Any, Callable
 
 from . import _clock, _wire
-from ._digests import BLOCK_SIZE, DIGEST_SIZE, ZERO, block_digest, differing_blocks, reread_slice
+from ._digests import BLOCK_SIZE, DIGEST_SIZE, ZERO, differing_blocks, reread_slice, wrong_blocks
 from ._errors import ResilientVmError
 from ._files import locked, write_atomic
 from ._incoming import Incoming, IncomingDisk
@@ -172,12 +172,10 @@ class Receiver:
         digests, data = memoryview(frame.payload), memoryview(frame.data)
         if len(data) != min(count * BLOCK_SIZE, disk.size_bytes - frame.block * BLOCK_SIZE):
             self._wire.stranger()
-        for index in range(count):
-            block = data[index * BLOCK_SIZE : (index + 1) * BLOCK_SIZE]
-            if block_digest(block) != digests[index * DIGEST_SIZE : (index + 1) * DIGEST_SIZE]:
-                raise LinkBrokenError(
-                    f"block {frame.block + index} of disk {disk.target} arrived other than {self._wire.peer} read it"
-                )
+        for index in wrong_blocks(data, digests):
+            raise LinkBrokenError(
+                f"block {frame.block + index} of disk {disk.target} arrived other than {self._wire.peer} read it"
+            )
         disk.write(frame.block, digests, data)
 
     def _compare(self, incoming: Incoming, disk: IncomingDisk, frame: Frame, counts: _Counts) -> None:
@@ -192,12 +190,11 @@ class Receiver:
             mine, data = disk.digests.read(first, blocks), disk.read(first, blocks)
             for index in range(blocks):
                 place = slice(index * DIGEST_SIZE, (index + 1) * DIGEST_SIZE)
-                if mine[place] != theirs[place]:
-                    counts.mismatches += 1
-                if block_digest(data[index * BLOCK_SIZE : (index + 1) * BLOCK_SIZE]) != mine[place]:
-                    counts.damaged += 1
-                    disk.invalidate(first + index)
-                    self._mark(incoming, disk, first + index)
+                counts.mismatches += mine[place] != theirs[place]
+            for index in wrong_blocks(data, mine):
+                counts.damaged += 1
+                disk.invalidate(first + index)
+                self._mark(incoming, disk, first + index)
 
     def _mark(self, incoming: Incoming, disk: IncomingDisk, block: int) -> None:
         if incoming.base is None:

@@ -14,7 +14,7 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from ._digests import BLOCK_SIZE, DigestFile, block_digest
+from ._digests import BLOCK_SIZE, DigestFile, digests_of
 from ._errors import ResilientVmError
 from ._files import clone_descriptor, data_ranges, fsync_directory, locked, read_json
 from ._incoming import boot_id, write_record
@@ -137,13 +137,13 @@ def _lay_disk(source: int, raw: str, digests: str, size_bytes: int) -> None:
         for begin, end in data_ranges(source, size_bytes):
             offset = begin // BLOCK_SIZE * BLOCK_SIZE
             while offset < end:
-                view = memoryview(os.pread(source, min(_CHUNK, size_bytes - offset), offset))
-                found = b"".join(block_digest(view[at : at + BLOCK_SIZE]) for at in range(0, len(view), BLOCK_SIZE))
+                data = os.pread(source, min(_CHUNK, size_bytes - offset), offset)
+                found = digests_of(data)
                 file.write(offset // BLOCK_SIZE, found)
-                if not cloned and found.strip(b"\0"):
+                if not cloned and any(found):
                     target.seek(offset)
-                    target.write(view)
-                offset += len(view)
+                    target.write(data)
+                offset += len(data)
         target.flush()
         os.fsync(target.fileno())
 

@@ -13,7 +13,7 @@ from functools import partial
 from typing import Any, Callable, Protocol
 
 from . import _wire
-from ._digests import BLOCK_SIZE, DIGEST_SIZE, ZERO, RootDigest, block_count, block_digest
+from ._digests import BLOCK_SIZE, DIGEST_SIZE, ZERO, RootDigest, block_count, digests_of
 from ._regions import Known, Region, Work, join
 from ._wire import Buffer, Wire
 
@@ -80,7 +80,6 @@ class Sender:
         self._wire = wire
         self._source = source
         self._alive = alive
-        self.bytes_read = 0
 
     def run(self) -> dict[str, Any]:
         """Returns the receiver's result. The handshake is done already."""
@@ -112,7 +111,6 @@ class Sender:
             pass_.send()
             if request.get("reread") and plan.how == "bitmap":
                 pass_.reread(*request["reread"])
-            self.bytes_read += pass_.bytes_read
             self._wire.send_document(
                 _wire.DISK_END,
                 {
@@ -134,6 +132,7 @@ class _DiskPass:
         self._disk = disk
         self._how = how
         self._alive = alive
+        # Asked for again by the walk, not kept: the regions of a large scattered disk would fill the memory.
         self._total_bytes = BLOCK_SIZE * sum(region.blocks for region in disk.regions(how) if region.changed)
         self._done_bytes = 0
         self._next_mark = 0.0
@@ -241,8 +240,7 @@ class _DiskPass:
     def _read(self, asked: Any) -> tuple[memoryview, bytes]:
         view = memoryview(self._disk.answer(asked))
         self.bytes_read += len(view)
-        digests = b"".join(block_digest(view[at : at + BLOCK_SIZE]) for at in range(0, len(view), BLOCK_SIZE))
-        return view, digests
+        return view, digests_of(view)
 
     def reread(self, first: int, count: int) -> None:
         """Send the digests of the blocks in a slice that the bitmap calls unchanged, freshly read."""

@@ -9,7 +9,7 @@ import os
 from collections.abc import Iterator
 from typing import Any
 
-from ._digests import BLOCK_SIZE, DIGEST_SIZE, DigestFile, block_count, block_digest, differing_blocks
+from ._digests import BLOCK_SIZE, DigestFile, block_count, differing_blocks, wrong_blocks
 from ._errors import ResilientVmError
 from ._manifest import Disk
 from ._regions import Extent, Region, block_regions
@@ -216,18 +216,15 @@ class ImageDisk:
         offset = first * BLOCK_SIZE
         data = os.pread(self._descriptor, min(count * BLOCK_SIZE, self.size_bytes - offset), offset)
         wanted = self._digests.read(first, count)
-        view = memoryview(data)
-        for index in range(count):
-            block = view[index * BLOCK_SIZE : (index + 1) * BLOCK_SIZE]
-            if block_digest(block) != wanted[index * DIGEST_SIZE : (index + 1) * DIGEST_SIZE]:
-                offset = (first + index) * BLOCK_SIZE
-                self._store.mark_damaged(self._image.id, self.target, offset, "refresh")
-                raise ResilientVmError(
-                    f"image {self._image.id} of {self._store.layout.name} is damaged on the backup "
-                    f"storage: disk {self.target} "
-                    f"at byte {offset}; it is marked and used no more: check that machine's disks and take a new image",
-                    image=self._image.id,
-                    disk=self.target,
-                    offset_bytes=offset,
-                )
+        for index in wrong_blocks(data, wanted):
+            offset = (first + index) * BLOCK_SIZE
+            self._store.mark_damaged(self._image.id, self.target, offset, "refresh")
+            raise ResilientVmError(
+                f"image {self._image.id} of {self._store.layout.name} is damaged on the backup "
+                f"storage: disk {self.target} "
+                f"at byte {offset}; it is marked and used no more: check that machine's disks and take a new image",
+                image=self._image.id,
+                disk=self.target,
+                offset_bytes=offset,
+            )
         return data
