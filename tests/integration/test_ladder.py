@@ -42,11 +42,13 @@ class Ledger:
 
     def cycle_until_red(self, nights: int) -> Played:
         """Cycle until a run fails; fails itself when none does."""
+        told = []
         for _night in range(nights):
             played = self.cycle(expect=None)
             if played.code != 0:
                 return played
-        raise AssertionError(f"{nights} nights and no run was red")
+            told.append((self.newest(), self.found_by(), self.proven()))
+        raise AssertionError(f"{nights} nights and no run was red: {told}")
 
     def newest(self) -> str:
         return self.world.images(VM)[-1]
@@ -55,6 +57,11 @@ class Ledger:
         manifest = self.world.manifest(VM, self.newest())
         disk = next(disk for disk in manifest["disks"] if disk["target"] == target)
         return disk["found_by"], disk["reason"]
+
+    def proven(self) -> dict[str, Any]:
+        """How far the rotating re-read is, by the newest image."""
+        proven: dict[str, Any] = self.world.manifest(VM, self.newest())["disks"][0]["proven"]
+        return proven
 
     def transfer(self, hop: str) -> dict[str, Any]:
         result: dict[str, Any] = json.loads(self.world.on("c", f"cat {STORE}/{VM}/transfer/{hop}.result.json"))
@@ -68,6 +75,8 @@ class Ledger:
         block = 3 if first >= blocks else first + 3
         self.write(block)
         self.cycle()
+        # A cycle that compared the whole disk begins the rotation anew, and the block's turn would be another night's.
+        assert self.found_by() == ("bitmap", "")
         return block
 
     def raw(self, image_id: str, target: str = "vda") -> str:
@@ -232,9 +241,7 @@ def test_the_newest_image_deleted_by_hand(ledger: Ledger) -> None:
 def test_a_flipped_bit_in_the_newest_image_never_reaches_the_standby(ledger: Ledger) -> None:
     block = ledger.reread_next()
     flipped = ledger.newest()
-    ledger.world.on(
-        "c", f"printf X | dd of={ledger.raw(flipped)} bs=1 seek={block * BLOCK + 5} conv=notrunc 2>/dev/null"
-    )
+    ledger.world.spoil("c", ledger.raw(flipped), block * BLOCK + 5)
     assert "damaged" in ledger.cycle_until_red(2).output
     ledger.check()
     assert ledger.world.on("c", f"cat {STORE}/{VM}/images/{flipped}/damaged.json")
@@ -244,8 +251,19 @@ def test_a_flipped_bit_in_the_newest_image_never_reaches_the_standby(ledger: Led
 
 def test_a_silently_wrong_bitmap_is_found_by_the_rotating_reread(ledger: Ledger) -> None:
     """A block changed on the stopped disk behind QEMU's back: its bitmap knows nothing of it."""
-    behind_its_back(ledger, ledger.reread_next())
-    assert "bitmap" in ledger.cycle_until_red(2).output
+    lost = []
+    for _attempt in range(3):
+        behind_its_back(ledger, ledger.reread_next())
+        played = ledger.cycle(expect=None)
+        if played.code != 0:
+            break
+        # Only a night that did not trust the bitmap may be green: it compared the whole disk, and says why.
+        how, reason = ledger.found_by()
+        assert how == "digests" and reason
+        lost.append(reason)
+        ledger.check()
+        ledger.cycle()
+    assert "bitmap" in played.output, lost
     assert ledger.found_by()[0] == "digests"
     ledger.check()
 
@@ -264,7 +282,7 @@ def behind_its_back(ledger: Ledger, block: int) -> None:
     entries = json.loads(ledger.world.on("a", f"qemu-img map --output=json {source}"))
     at = block * BLOCK
     where = next(e["offset"] + at - e["start"] for e in entries if e["start"] <= at < e["start"] + e["length"])
-    ledger.world.on("a", f"printf X | dd of={source} bs=1 seek={where} conv=notrunc 2>/dev/null")
+    ledger.world.spoil("a", source, where)
     ledger.world.lab("guest", "start", VM, "--on", "a")
     ledger.world.lab("guest", "wait", VM, "--on", "a")
 

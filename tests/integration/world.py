@@ -97,6 +97,14 @@ class World:
         """Run a shell command as root on a machine, not over its network; returns what it printed."""
         return self.lab("exec", host, "sh", "-c", command, check=check, timeout=timeout).strip()
 
+    def spoil(self, host: str, path: str, offset: int) -> None:
+        """Invert the bits of one byte of a file: whatever it was, it is another one now."""
+        script = (
+            "import sys; stream = open(sys.argv[1], 'r+b'); at = int(sys.argv[2]); stream.seek(at); "
+            "byte = stream.read(1)[0]; stream.seek(at); stream.write(bytes([byte ^ 255]))"
+        )
+        self.lab("exec", host, "python3", "-c", script, path, str(offset))
+
     def in_guest(self, vm: str, command: str, on: str = "a") -> str:
         return self.lab("guest", "exec", "--on", on, vm, "sh", "-c", command).strip()
 
