@@ -16,7 +16,6 @@ import sys
 import time
 from typing import Any, Callable
 
-from . import _age, _snapshot, _watch
 from ._errors import ResilientVmError
 from ._files import read_json
 from ._hop import HOPS, transfer
@@ -167,6 +166,33 @@ class _Heartbeat:
             stream.write(b"published\n")
 
 
+# Imported only by the command that needs it: that is two thirds of what a copy's two ends would read when they start.
+
+
+def _begin(name: str) -> int:
+    from ._snapshot import begin
+
+    return begin(_layout(name), run)
+
+
+def _thaw(name: str) -> int:
+    from ._snapshot import thaw
+
+    return thaw(_layout(name), run)
+
+
+def _watch(name: str) -> int:
+    from ._watch import watch
+
+    return watch(_layout(name), run)
+
+
+def _age(*arguments: str) -> int:
+    from ._age import main as tell
+
+    return tell(list(arguments), **_paths())
+
+
 def _transfer(hop: str) -> Callable[[str], int]:
     return lambda name: transfer(_layout(name), hop, installed_version())
 
@@ -178,10 +204,10 @@ def _version() -> int:
 
 _COMMANDS: dict[str, Callable[..., int]] = {
     "forced": _forced,
-    "begin": lambda name: _snapshot.begin(_layout(name), run),
-    "thaw": lambda name: _snapshot.thaw(_layout(name), run),
-    "watch": lambda name: _watch.watch(_layout(name), run),
-    "age": lambda *arguments: _age.main(list(arguments), **_paths()),
+    "begin": _begin,
+    "thaw": _thaw,
+    "watch": _watch,
+    "age": _age,
     "version": _version,
     **{hop: _transfer(hop) for hop in HOPS},
 }

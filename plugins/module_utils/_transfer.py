@@ -21,7 +21,9 @@ from ._store import Store
 
 __all__ = ["Transfer"]
 
-_POLL_SECONDS = 0.2
+# Looking for the result costs nothing; asking systemd whether the unit lives starts a program.
+_POLL_SECONDS = 0.05
+_ASK_SECONDS = 1.0
 
 
 class Transfer:
@@ -84,9 +86,12 @@ class Transfer:
         Raises ResilientVmError with the transfer's own reason when it failed.
         """
         deadline = None if seconds is None else time.monotonic() + seconds
+        ask_at, active = 0.0, True
         while True:
-            # Asked before the result is read: a unit that ends in between has left its result by then.
-            active = _units.active(self._run, self._unit)
+            if time.monotonic() >= ask_at:
+                # Asked before the result is read: a unit that ends in between has left its result by then.
+                active = _units.active(self._run, self._unit)
+                ask_at = time.monotonic() + _ASK_SECONDS
             result = self.last()
             if result is not None and result.get("token") == token:
                 break

@@ -19,8 +19,10 @@ from ._process import Runner
 
 __all__ = ["Watch", "watch"]
 
-# Of the sender's wait for a word after its last read, this is the unit.
-_PAUSE_SECONDS = 0.7
+# Between two looks, and between two glances at whether the sender wants the next one at once: it does after its last
+# read, when the image waits for nothing but a word.
+_GLANCES = 14
+_GLANCE_SECONDS = 0.05
 # When the sender says that the image is published, the playbook has so long to close the snapshot before this unit
 # does: a killed playbook never will.
 _CLOSE_SECONDS = 60.0
@@ -41,7 +43,7 @@ def watch(layout: Layout, run: Runner, sleep: Callable[[float], None] = time.sle
         guard.end(before["reason"])
         return 0
     while not guard.look():
-        sleep(_PAUSE_SECONDS)
+        guard.pause()
     return 0
 
 
@@ -76,6 +78,7 @@ class Watch:
         self._request = request
         self._document = document
         self._virsh = _virsh.Virsh(run, sleep)
+        self._sleep = sleep
         self._clock = clock
         self._owner = (0, pwd.getpwnam(layout.account).pw_gid)
         self._heartbeat = self._beat()
@@ -94,6 +97,13 @@ class Watch:
             # Not otherwise: while libvirt is silent nobody may take the old word for a new one.
             self._say(checked, True, "")
         return False
+
+    def pause(self) -> None:
+        """Wait until the next look is due, or a heartbeat asks for it."""
+        for _glance in range(_GLANCES):
+            self._sleep(_GLANCE_SECONDS)
+            if self._beat() != self._heartbeat:
+                return
 
     def _see(self) -> _Sight:
         running = self._request["running"]

@@ -26,7 +26,7 @@ LOST = ResilientVmError("the snapshot of disk vda can no longer be read")
 @pytest.fixture
 def layout(tmp_path: Path) -> Layout:
     layout = Layout("acme", "erp", root=str(tmp_path / "root"), runtime=str(tmp_path / "run"))
-    os.makedirs(layout.run)
+    os.makedirs(os.path.dirname(layout.heartbeat))
     write_json(layout.snapshot, {"id": ID, "disks": [], "definition": []})
     return layout
 
@@ -48,6 +48,8 @@ def test_only_a_word_given_after_the_last_read_counts(layout: Layout) -> None:
     source = SnapshotSource(layout, watching(layout, {"checked": 0.0}, {"checked": 1.0}, {}))
     list(source.definition())
     source.still_valid()
+    # By which the watch knew that a word is waited for.
+    assert os.path.exists(layout.heartbeat)
 
 
 @pytest.mark.parametrize(

@@ -282,3 +282,23 @@ def test_the_unit_looks_until_the_snapshot_is_over(host: Host) -> None:
     host.world.answers["virsh backup-dumpxml"] = [ours(host), ours(host), refused(NO_JOB)]
     assert _watch.watch(host.layout, host.world, never) == 0
     assert len(host.world.asked("virsh domstate")) >= 3
+
+
+def test_a_heartbeat_has_the_next_look_at_once(host: Host) -> None:
+    slept: list[float] = []
+
+    def doze(seconds: float) -> None:
+        slept.append(seconds)
+        if len(slept) == 3:
+            with open(host.layout.heartbeat, "wb"):
+                pass
+
+    guard = _watch.Watch(host.layout, host.world, request(host), document(), doze)
+    guard.pause()
+    assert len(slept) == 3
+    assert guard.look() is False
+    heard = len(slept)
+    guard.pause()
+    # Without a new heartbeat it lasts its whole length, and still gives a word each second.
+    assert len(slept) - heard > 3
+    assert sum(slept[heard:]) < 1.0
