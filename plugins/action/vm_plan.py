@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+import os
+import socket
 from collections.abc import Mapping
 from typing import Any
 
@@ -47,7 +49,17 @@ class ActionModule(ActionBase):
             return {**result, "failed": True, "changed": False, "msg": str(error), **error.facts}
         for sentence in _settings.unknown(variables):
             self._display.warning(f"{plan['vm']}: {sentence}")
-        return {**result, "changed": False, "plan": plan}
+        return {**result, "changed": False, "plan": {**plan, "who": self._who(variables)}}
+
+    @staticmethod
+    def _who(variables: Mapping[str, Any]) -> str:
+        """Whoever runs this, for the journals: what AWX says of its job, else the control node's user."""
+        job = variables.get("awx_job_id") or variables.get("tower_job_id")
+        user = variables.get("awx_user_name") or variables.get("tower_user_name")
+        if job:
+            return f"AWX job {job}" + (f" of {user}" if user else "")
+        # Not getpass: an execution environment may run under a user id without a name.
+        return f"{os.environ.get('USER') or f'user id {os.getuid()}'} on {socket.gethostname()}"
 
     @staticmethod
     def _variables_of(machine: str, hostvars: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:

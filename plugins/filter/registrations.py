@@ -65,6 +65,7 @@ def registrations(
 def _registration(plan: Mapping[str, Any], hostvars: Mapping[str, Any], machine: str, register: str) -> dict[str, Any]:
     names = ("customer", "vm", "domain", "production", "standby", "backup_storage")
     item = {name: plan[name] for name in names}
+    item["who"] = plan["who"]
     if not register:
         return item
     name = f"{plan['customer']}/{plan['vm']}"

@@ -16,6 +16,7 @@ import sys
 import time
 from typing import Any, Callable
 
+from ._change import held
 from ._errors import ResilientVmError
 from ._files import read_json
 from ._hop import HOPS, transfer
@@ -25,7 +26,6 @@ from ._offers import SnapshotSource
 from ._process import run
 from ._receiver import Receiver
 from ._sender import Sender
-from ._state import State
 from ._store import Store
 from ._wire import DONE, PROTOCOL, LinkBrokenError, Wire
 
@@ -57,14 +57,6 @@ def _paths() -> dict[str, str]:
 def _layout(name: str) -> Layout:
     customer, _slash, vm = name.partition("/")
     return Layout(customer, vm, **_paths())
-
-
-def _state(layout: Layout) -> State:
-    """The VM's state document on this machine. Raises ResilientVmError when there is none."""
-    document = read_json(layout.state)
-    if document is None:
-        raise ResilientVmError(f"this machine knows nothing of {layout.name}; run the site playbook")
-    return State.from_json(document, layout.state)
 
 
 def _forced(name: str, verbs: str) -> int:
@@ -101,7 +93,7 @@ def _forced(name: str, verbs: str) -> int:
 
 
 def _tell_epoch(layout: Layout) -> int:
-    state = _state(layout)
+    state = held(layout)
     sys.stdout.write(f"{state.epoch} {state.active}\n")
     return 0
 
@@ -139,7 +131,7 @@ def _serve_receive(layout: Layout, wire: Wire) -> None:
 
 def _refuse_when_active(layout: Layout) -> None:
     """A host that may run the VM never lets its disks be written by a transfer."""
-    active = _state(layout).active
+    active = held(layout).active
     if active == _installed()["host"]:
         raise ResilientVmError(
             f"{active} is the active host of {layout.name} and takes no image; run the daily playbook"

@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
+from . import _journal
 from ._errors import ResilientVmError
 from ._files import locked, read_json, reflink_works
 from ._layout import DEFAULT_RUNTIME, Layout
@@ -142,6 +143,8 @@ class Vm:
     # By the machine that holds the key; None: the key isn't made yet. No dict at all: don't touch entries.
     keys: dict[str, str | None] | None = None
     others: dict[str, State] = field(default_factory=dict)
+    # On whose behalf, for the journal.
+    who: str = "site"
 
     @property
     def name(self) -> str:
@@ -292,7 +295,12 @@ class Protection:
         with ExitStack() as stack:
             if not self.tree.dry and settled != own:
                 stack.enter_context(locked(vm.layout.lock, "site"))
+                self._write_down(vm, settled, "site" if own else "protect", settled.why)
             self.tree.text(vm.layout.state, text, 0o640, group=vm.layout.account)
+
+    def _write_down(self, vm: Vm, state: State, what: str, why: str) -> None:
+        said = _journal.entry(self._now, vm.who, what, why, state.epoch, state.active)
+        _journal.append(vm.layout.journal, said)
 
     def _entries(self, vm: Vm) -> dict[str, str | None]:
         entries: dict[str, str | None] = {}
@@ -335,8 +343,9 @@ class Protection:
         # What vm_standby remembers of a definition, on a host that has since become the active one.
         gone.append(os.path.join(layout.directory, "standby.json"))
         if erase_images or not os.path.isdir(images) or not os.listdir(images):
-            gone += [layout.current, images]
+            gone += [layout.current, images, layout.journal]
         else:
+            self._write_down_leaving(vm)
             self.kept[vm.name] = sorted(name for name in os.listdir(images) if not name.startswith("."))
         for path in gone:
             self.tree.absent(path)
@@ -345,6 +354,13 @@ class Protection:
         self.tree.absent(layout.lock)
         if self.tree.absent_when_empty(layout.directory):
             self.kept.pop(vm.name, None)
+
+    def _write_down_leaving(self, vm: Vm) -> None:
+        """Images that stay keep the journal that explains their epochs."""
+        document = None if self.tree.dry else read_json(vm.layout.state)
+        if document is not None:
+            state = State.from_json(document, f"{vm.layout.state} on {self.machine.name}")
+            self._write_down(vm, state, "unprotect", "unprotect")
 
     def _leave_home(self, layout: Layout) -> None:
         doors = os.path.join(layout.home, ".ssh")

@@ -79,12 +79,11 @@ class Receiver:
                 f"{self._wire.peer} offers image {offer['id']} of {name} where {self._expected_id} was "
                 "asked for; run again"
             )
-        newest = self._store.newest()
-        if newest is not None and newest.manifest is not None and offer["epoch"] < newest.manifest.epoch:
+        epoch = self._store.epoch()
+        if offer["epoch"] < epoch:
             raise ResilientVmError(
                 f"{self._wire.peer} offers image {offer['id']} of {name} with epoch {offer['epoch']}, and "
-                f"epoch {newest.manifest.epoch} is here already: it is no longer the active host and its "
-                "copy is not taken"
+                f"epoch {epoch} is here already: it is no longer the active host and its copy is not taken"
             )
 
     # one disk

@@ -11,21 +11,11 @@ from typing import Any
 
 from ._clock import iso
 from ._errors import ResilientVmError
+from ._transitions import PHASES, Transition
 
-__all__ = ["PHASES", "SCHEMA", "Inventory", "State", "settle"]
+__all__ = ["SCHEMA", "Inventory", "State", "followed", "settle", "stepped"]
 
 SCHEMA = 1
-PHASES = (
-    "protected",
-    "unprotected",
-    "switching",
-    "failing_over",
-    "failed_over",
-    "reprotecting",
-    "restoring",
-    "split_brain",
-    "maintenance",
-)
 _KINDS: dict[str, tuple[type, ...]] = {
     "epoch": (int,),
     "uuid": (str, type(None)),
@@ -143,6 +133,46 @@ def settle(wanted: Inventory, machine: str, own: State | None, others: dict[str,
         alarm_command=wanted.alarm_command,
     )
     return settled if settled == own else replace(settled, changed=iso(now), why="site")
+
+
+def stepped(state: State, step: Transition, epoch: int, now: datetime, why: str) -> State:
+    """The document after a step that was decided on at ``epoch``. Raises ResilientVmError when it is not allowed."""
+    if epoch != state.epoch:
+        raise ResilientVmError(
+            f"{state.name} is at epoch {state.epoch} with {state.active} active, and {step.name} was decided on at "
+            f"epoch {epoch}: somebody else was faster; look at its status and decide anew"
+        )
+    if state.phase not in step.before:
+        raise ResilientVmError(
+            f"{state.name} is in phase {state.phase}, from which there is no {step.name} (only from "
+            f"{' or '.join(step.before)}); look at its status"
+        )
+    active, standby = (state.standby, state.active) if step.swaps else (state.active, state.standby)
+    return replace(
+        state,
+        phase=step.after,
+        epoch=state.epoch + step.new_epoch,
+        active=active,
+        standby=standby,
+        changed=iso(now),
+        why=why,
+    )
+
+
+def followed(own: State, decided: State) -> State:
+    """A host's document after it learnt what the backup storage decided. Raises when it would lose an epoch."""
+    same = (own.customer, own.vm) == (decided.customer, decided.vm) and own.uuid in (None, decided.uuid)
+    if not same:
+        raise ResilientVmError(
+            f"the state document of {decided.name} ({decided.uuid}) is not that of {own.name} ({own.uuid}); "
+            "find out which VM is meant"
+        )
+    if decided.epoch < own.epoch or (decided.epoch == own.epoch and decided.active != own.active):
+        raise ResilientVmError(
+            f"{own.name} is at epoch {own.epoch} with {own.active} active here, and is told of epoch {decided.epoch} "
+            f"with {decided.active} active; find out where it runs before anything is changed"
+        )
+    return replace(decided, max_age_hours=own.max_age_hours, alarm_command=own.alarm_command)
 
 
 def _check_identity(wanted: Inventory, known: dict[str, State]) -> None:

@@ -19,6 +19,7 @@ from ._errors import ResilientVmError
 from ._files import fsync_directory, fsync_tree, read_json, remove_tree, write_json
 from ._layout import Layout
 from ._manifest import IMAGE_ID, Disk, Manifest
+from ._state import State
 
 __all__ = ["MANIFEST", "Pin", "Store", "StoredImage", "file_sha256"]
 
@@ -152,16 +153,24 @@ class Store:
         complete = [image for image in self.images() if image.complete]
         return complete[-1] if complete else None
 
+    def epoch(self) -> int:
+        """The highest epoch known here, of an image or of the state document: nothing older is published any more."""
+        known = [image.manifest.epoch for image in self.images() if image.manifest]
+        document = read_json(self.layout.state)
+        if document is not None:
+            known.append(State.from_json(document, self.layout.state).epoch)
+        return max(known, default=0)
+
     def publish(self, work: str, manifest: Manifest) -> StoredImage:
         """Turn a finished working directory into an image: fsync everything, then one rename.
 
         The caller holds the VM's lock. Raises ResilientVmError when an image of this id is there or a newer epoch is.
         """
         images = self.images()
-        newest = max((image.manifest.epoch for image in images if image.manifest), default=0)
-        if manifest.epoch < newest:
+        epoch = self.epoch()
+        if manifest.epoch < epoch:
             raise ResilientVmError(
-                f"image {manifest.id} of {self.layout.name} has epoch {manifest.epoch} and epoch {newest} "
+                f"image {manifest.id} of {self.layout.name} has epoch {manifest.epoch} and epoch {epoch} "
                 "is here already: "
                 f"{manifest.source_host} is no longer the active host; its copy is not taken",
                 path=self.folder,

@@ -84,6 +84,10 @@ plan:
       type: list
       elements: str
       returned: success
+    who:
+      description: Whoever runs this, for the journals of VMs - the job and user of AWX, else the control node's user.
+      type: str
+      returned: success
     machine_settings:
       description: Settings of each machine by its inventory name.
       type: dict

@@ -97,6 +97,10 @@ options:
       alarm_command:
         description: Command the watchdog runs with its text. Kept on the backup storage only.
         type: str
+      who:
+        description: On whose behalf this is done, for the VM's journal.
+        type: str
+        default: site
       keys:
         description:
           - Public keys that may log in for this VM, by the inventory name of the machine that holds the key.
@@ -186,6 +190,7 @@ VM_SPEC = {
     "uuid": {"type": "str"},
     "max_age_hours": {"type": "float"},
     "alarm_command": {"type": "str"},
+    "who": {"type": "str", "default": "site"},
     # Public halves.
     "keys": {"type": "dict", "no_log": False},
     "states": {"type": "dict", "default": {}},
@@ -210,6 +215,7 @@ def wanted(given: dict[str, Any], root: str) -> Vm:
         layout=Layout(given["customer"], given["vm"], root),
         backup_storage=given["backup_storage"],
         keys=given["keys"],
+        who=given["who"],
         others={
             name: State.from_json(document, f"the state document of {given['vm']} on {name}")
             for name, document in given["states"].items()

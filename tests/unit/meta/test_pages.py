@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 import yaml
 from lab.rvmlab.cli import build_parser
+from tools import transitions
 from tools.checks.main import _arguments
 
 from ansible_collections.edgecloud.resilient_vm.plugins.module_utils import _mover
@@ -41,6 +42,13 @@ def test_the_variables_table_is_the_settings() -> None:
     table = rest.partition("<!-- settings: end -->")[0]
     words = [sys.executable, str(ROOT / "tests/tools/settings.py"), "--markdown"]
     assert table == subprocess.run(words, capture_output=True, text=True, check=True).stdout
+
+
+def test_the_page_on_takeover_shows_the_table_of_transitions() -> None:
+    """If not: run tests/tools/transitions.py."""
+    assert transitions.written(transitions.PAGE.read_text(encoding="utf-8")) == transitions.PAGE.read_text(
+        encoding="utf-8"
+    )
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name_of)

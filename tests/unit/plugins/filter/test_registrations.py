@@ -14,6 +14,7 @@ from ansible_collections.edgecloud.resilient_vm.plugins.filter.registrations imp
 
 PLAN = {
     "customer": "acme",
+    "who": "mary",
     "vm": "erp",
     "domain": "erp-prod",
     "production": "a",
@@ -52,7 +53,7 @@ def test_hosts_let_the_storage_in_and_the_storage_lets_the_hosts_in(machine: str
 
 def test_without_answers_only_the_vm_is_named() -> None:
     (item,) = registrations([PLAN], answers(), "a")
-    assert set(item) == {"customer", "vm", "domain", "production", "standby", "backup_storage"}
+    assert set(item) == {"customer", "vm", "domain", "production", "standby", "backup_storage", "who"}
 
 
 @pytest.mark.parametrize(

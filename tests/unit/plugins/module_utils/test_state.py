@@ -14,7 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._errors import ResilientVmError
-from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._state import PHASES, Inventory, State, settle
+from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._state import Inventory, State, settle
+from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._transitions import PHASES
 
 NOW = datetime(2026, 1, 14, 2, tzinfo=timezone.utc)
 UUID = "6e1f3c0a-3a5f-4c50-9f7e-3a3f0d9a2c11"

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from ansible_collections.edgecloud.resilient_vm.plugins.module_utils import _protection
+from ansible_collections.edgecloud.resilient_vm.plugins.module_utils import _journal, _protection
 from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._errors import ResilientVmError
 from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._layout import Layout
 from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._process import Completed, run
@@ -256,6 +256,13 @@ def test_the_first_state_is_written_once(world: World) -> None:
     assert json.loads(world.read("root/acme/erp/state.json")) == moved
 
 
+def test_every_change_of_a_state_is_in_its_journal_and_a_rerun_adds_nothing(world: World) -> None:
+    for _time in range(2):
+        world.do()
+    path = str(world.root / "acme/erp/journal.jsonl")
+    assert [(said["what"], said["epoch"], said["active"]) for said in _journal.read(path)] == [("protect", 1, "a")]
+
+
 def test_one_vm_that_disagrees_is_named_and_the_others_are_done(world: World) -> None:
     world.names = ("erp", "crm")
     (world.root / "acme/erp").mkdir(parents=True)
@@ -289,7 +296,7 @@ def test_forgetting_keeps_images_unless_asked_to_erase_them(world: World) -> Non
     (store / "20260114T020000Z/vda.raw").write_bytes(b"data")
     assert world.do(state="absent")["kept"] == {"acme/erp": ["20260114T020000Z"]}
     assert (store / "20260114T020000Z/vda.raw").read_bytes() == b"data"
-    assert sorted(path.name for path in (world.root / "acme/erp").iterdir()) == [store.name]
+    assert sorted(path.name for path in (world.root / "acme/erp").iterdir()) == [store.name, "journal.jsonl"]
     assert world.do(state="absent", erase_images=True)["kept"] == {}
     assert not (world.root / "acme").exists()
 

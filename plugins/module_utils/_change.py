@@ -1,0 +1,82 @@
+# Copyright (c) 2026, edgecloud.resilient_vm contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Changes of a VM's state on the machine where it is kept: decided on the backup storage, followed by the hosts."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from . import _journal, _transitions
+from ._errors import ResilientVmError
+from ._files import locked, read_json, write_json
+from ._layout import Layout
+from ._state import State, followed, stepped
+
+__all__ = ["Request", "change", "follow", "held", "record"]
+
+
+@dataclass(frozen=True)
+class Request:
+    """A step that somebody wants taken, from the epoch at which they looked."""
+
+    transition: str
+    epoch: int
+    who: str
+    why: str
+    evidence: Mapping[str, Any]
+
+
+def held(layout: Layout) -> State:
+    """The VM's state document on this machine. Raises ResilientVmError when there is none."""
+    document = read_json(layout.state)
+    if document is None:
+        raise ResilientVmError(f"this machine knows nothing of {layout.name}; run the site playbook")
+    return State.from_json(document, layout.state)
+
+
+def change(layout: Layout, request: Request, now: datetime, dry: bool = False) -> tuple[State, State]:
+    """Compare and set, on the backup storage: (before, after).
+
+    Whoever looked at an older epoch, or at a phase that has passed, is refused: somebody else was faster. Publishing
+    holds the same lock, so an image of the old epoch is published before the change or never.
+    """
+    step = _transitions.named(request.transition)
+    if dry:
+        found = held(layout)
+        return found, stepped(found, step, request.epoch, now, request.why)
+    with locked(layout.lock, request.transition):
+        found = held(layout)
+        after = stepped(found, step, request.epoch, now, request.why)
+        record(layout, after, request.who, request.transition, now, request.evidence)
+    return found, after
+
+
+def follow(layout: Layout, decided: State, who: str, now: datetime, dry: bool = False) -> tuple[State, State]:
+    """Take over, on a host, what the backup storage decided: (before, after). Never back to an older epoch."""
+    if dry:
+        found = held(layout)
+        return found, followed(found, decided)
+    with locked(layout.lock, "follow"):
+        found = held(layout)
+        after = followed(found, decided)
+        if after != found:
+            record(layout, after, who, "follow", now, {})
+    return found, after
+
+
+def record(
+    layout: Layout, state: State, who: str, what: str, now: datetime, evidence: Mapping[str, Any] | None = None
+) -> None:
+    """Write it into the journal, then put it in force. The caller holds the VM's lock.
+
+    In this order a change is never without its entry; an entry without its change is a run that was cut off there.
+    """
+    said = _journal.entry(now, who, what, state.why, state.epoch, state.active, evidence)
+    _journal.append(layout.journal, said)
+    folder = os.stat(layout.directory)
+    write_json(layout.state, state.as_dict(), 0o640, (folder.st_uid, folder.st_gid))

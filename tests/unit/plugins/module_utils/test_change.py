@@ -1,0 +1,227 @@
+# Copyright (c) 2026, edgecloud.resilient_vm contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Claims about changes of a VM's state: one by one, and in random histories."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import tempfile
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+
+from ansible_collections.edgecloud.resilient_vm.plugins.module_utils import _change, _clock, _journal
+from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._digests import RootDigest
+from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._errors import ResilientVmError
+from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._files import locked, write_json
+from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._layout import Layout
+from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._manifest import Disk, Manifest
+from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._state import State
+from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._store import Store
+from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._transitions import CLOSED, TABLE
+
+START = datetime(2026, 1, 1, tzinfo=timezone.utc)
+HOSTS = ("a", "b")
+FIRST = State("acme", "erp", "erp", "u", 1, "a", "b", "protected", "2026-01-01T00:00:00Z", "site")
+
+
+def laid_out(root: Path, state: State = FIRST) -> Layout:
+    layout = Layout("acme", "erp", str(root))
+    for path in (layout.images, layout.incoming, layout.pins):
+        os.makedirs(path)
+    write_json(layout.state, state.as_dict())
+    return layout
+
+
+def asked(transition: str, epoch: int = 1) -> _change.Request:
+    return _change.Request(transition, epoch, "mary", "a test", {"a": "silent"})
+
+
+def publish(layout: Layout, image_id: str, epoch: int) -> None:
+    work = Path(layout.incoming, image_id)
+    work.mkdir(exist_ok=True)
+    for name in ("vda.raw", "vda.digests"):
+        (work / name).write_bytes(b"")
+    disk = Disk("vda", 0, RootDigest(0).hexdigest(), "allocation")
+    manifest = Manifest(image_id, "2026-01-14T02:00:00Z", "acme", "erp", "erp", "u", epoch, "crash", "a", [disk], [])
+    with locked(layout.lock, "publishing"):
+        Store(layout).publish(str(work), manifest)
+
+
+@pytest.fixture
+def storage(tmp_path: Path) -> Layout:
+    return laid_out(tmp_path)
+
+
+def test_a_step_is_taken_once_and_written_down(storage: Layout) -> None:
+    before, after = _change.change(storage, asked("fail_over"), START)
+    assert before == FIRST
+    assert (after.epoch, after.active, after.standby, after.phase) == (2, "b", "a", "failing_over")
+    assert _change.held(storage) == after
+    [entry] = _journal.read(storage.journal)
+    assert (entry["who"], entry["what"], entry["epoch"], entry["active"]) == ("mary", "fail_over", 2, "b")
+    with pytest.raises(ResilientVmError, match="is at epoch 2 with b active, and fail_over was decided on at epoch 1"):
+        _change.change(storage, asked("fail_over"), START)
+    assert len(_journal.read(storage.journal)) == 1
+
+
+def test_a_step_from_another_phase_is_refused(storage: Layout) -> None:
+    with pytest.raises(ResilientVmError, match=r"in phase protected, from which there is no switch \(only"):
+        _change.change(storage, asked("switch"), START)
+    assert _change.held(storage) == FIRST
+
+
+def test_check_mode_tells_and_writes_nothing(storage: Layout) -> None:
+    assert _change.change(storage, asked("fail_over"), START, dry=True)[1].epoch == 2
+    moved = dataclasses.replace(FIRST, epoch=2, active="b", standby="a")
+    assert _change.follow(storage, moved, "mary", START, dry=True)[1] == moved
+    assert _change.held(storage) == FIRST
+    assert not os.path.exists(storage.journal)
+
+
+def test_a_change_waits_for_nobody(storage: Layout) -> None:
+    with locked(storage.lock, "publishing"), pytest.raises(ResilientVmError, match="is held by publishing"):
+        _change.change(storage, asked("fail_over"), START)
+
+
+def test_an_image_under_way_at_the_change_is_never_published(storage: Layout) -> None:
+    publish(storage, "20260101T020000Z", 1)
+    _change.change(storage, asked("fail_over"), START)
+    with pytest.raises(ResilientVmError, match="has epoch 1 and epoch 2 is here already: a is no longer the active"):
+        publish(storage, "20260102T020000Z", 1)
+    publish(storage, "20260102T020000Z", 2)
+
+
+def test_nothing_is_changed_under_a_journal_that_was_altered(storage: Layout) -> None:
+    Path(storage.journal).write_text('{"number": 1}\n')
+    with pytest.raises(ResilientVmError, match="was altered"):
+        _change.change(storage, asked("fail_over"), START)
+    assert _change.held(storage) == FIRST
+
+
+def test_a_host_follows_a_higher_epoch_and_never_goes_back(storage: Layout) -> None:
+    moved = dataclasses.replace(FIRST, epoch=2, active="b", standby="a", phase="failed_over")
+    assert _change.follow(storage, moved, "mary", START)[1] == moved
+    assert _change.follow(storage, moved, "mary", START) == (moved, moved)
+    assert len(_journal.read(storage.journal)) == 1
+    for wrong in (FIRST, dataclasses.replace(moved, active="a", standby="b")):
+        with pytest.raises(ResilientVmError, match="find out where it runs before anything is changed"):
+            _change.follow(storage, wrong, "mary", START)
+    with pytest.raises(ResilientVmError, match="find out which VM is meant"):
+        _change.follow(storage, dataclasses.replace(moved, uuid="other"), "mary", START)
+
+
+def test_a_machine_without_a_document_says_so(tmp_path: Path) -> None:
+    with pytest.raises(ResilientVmError, match="this machine knows nothing of acme/erp; run the site playbook"):
+        _change.held(Layout("acme", "erp", str(tmp_path)))
+
+
+class Histories(RuleBasedStateMachine):
+    """Operators who looked at any time, hosts that follow any document they heard of, images of any age."""
+
+    places: tempfile.TemporaryDirectory[str]
+
+    @initialize()
+    def begin(self) -> None:
+        self.places = tempfile.TemporaryDirectory(prefix="rvm-histories-")
+        self.layouts = {name: laid_out(Path(self.places.name, name)) for name in ("a", "b", "c")}
+        self.heard = [FIRST]
+        self.under_way: list[tuple[str, int]] = []
+        self.now = START
+        self.highest = dict.fromkeys(self.layouts, 1)
+
+    def teardown(self) -> None:
+        self.places.cleanup()
+
+    def at(self, name: str) -> State:
+        return _change.held(self.layouts[name])
+
+    @rule(data=st.data(), name=st.sampled_from([step.name for step in TABLE]))
+    def an_operator_takes_a_step(self, data: st.DataObject, name: str) -> None:
+        looked_at = data.draw(st.sampled_from(self.heard))
+        before = self.at("c")
+        self.now += timedelta(hours=1)
+        try:
+            _change.change(self.layouts["c"], asked(name, looked_at.epoch), self.now)
+        except ResilientVmError:
+            assert self.at("c") == before
+            return
+        assert looked_at.epoch == before.epoch
+        self.heard.append(self.at("c"))
+
+    @rule(data=st.data(), host=st.sampled_from(HOSTS))
+    def a_host_follows(self, data: st.DataObject, host: str) -> None:
+        before = self.at(host)
+        document = data.draw(st.sampled_from(self.heard))
+        try:
+            _change.follow(self.layouts[host], document, "mary", self.now)
+        except ResilientVmError:
+            assert self.at(host) == before
+
+    @rule(host=st.sampled_from(HOSTS))
+    def a_host_begins_an_image(self, host: str) -> None:
+        state = self.at(host)
+        self.now += timedelta(hours=1)
+        if state.active == host:
+            self.under_way.append((_clock.image_id(self.now), state.epoch))
+
+    @rule(data=st.data())
+    def an_image_arrives(self, data: st.DataObject) -> None:
+        if not self.under_way:
+            return
+        image_id, epoch = self.under_way.pop(data.draw(st.integers(0, len(self.under_way) - 1)))
+        try:
+            publish(self.layouts["c"], image_id, epoch)
+        except ResilientVmError:
+            return
+        assert epoch >= self.at("c").epoch, "an older epoch published"
+
+    @rule(name=st.sampled_from(["a", "b", "c"]))
+    def power_fails_in_the_middle_of_an_entry(self, name: str) -> None:
+        with open(self.layouts[name].journal, "ab") as stream:
+            stream.write(b'{"active": "a", "di')
+
+    @invariant()
+    def epochs_never_fall(self) -> None:
+        for name, highest in self.highest.items():
+            epoch = self.at(name).epoch
+            assert epoch >= highest
+            self.highest[name] = epoch
+
+    @invariant()
+    def at_each_epoch_at_most_one_host_may_start_it(self) -> None:
+        open_at = [
+            (state.epoch, host)
+            for host, state in ((host, self.at(host)) for host in HOSTS)
+            if state.active == host and state.phase not in CLOSED
+        ]
+        assert len({epoch for epoch, _host in open_at}) == len(open_at)
+
+    @invariant()
+    def a_host_never_knows_more_than_was_decided(self) -> None:
+        assert max(self.at(host).epoch for host in HOSTS) <= self.at("c").epoch
+
+    @invariant()
+    def journals_are_whole_and_end_with_what_is_in_force(self) -> None:
+        for layout in self.layouts.values():
+            entries = _journal.read(layout.journal)
+            epochs = [entry["epoch"] for entry in entries]
+            assert epochs == sorted(epochs)
+            if entries:
+                state = _change.held(layout)
+                assert (entries[-1]["epoch"], entries[-1]["active"]) == (state.epoch, state.active)
+
+    @invariant()
+    def images_stand_in_the_order_of_their_epochs(self) -> None:
+        images = Store(self.layouts["c"]).images()
+        assert [image.id for image in images] == sorted(image.id for image in images)
+
+
+TestHistories = Histories.TestCase
+TestHistories.settings = settings(max_examples=40, stateful_step_count=40, deadline=None)
