@@ -45,7 +45,7 @@ def vault(world: World, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Va
         tmp_path_factory.mktemp("inventory") / f"{VM}.json",
         {VM: {f"resilient_vm_{name}": value for name, value in settings.items()}},
     )
-    world.lab("guest", "create", "a", VM, "--kind", "blank", "--size", "128", "--start")
+    world.lab("guest", "create", "a", VM, "--kind", "raw", "--format", "qcow2", "--no-mount", "--start")
     world.play("site", inventory=[extra])
     vault = Vault(world, extra)
     vault.next_day()

@@ -21,6 +21,8 @@ VM = "vault"
 RECEIVERS = {"fetch": "c", "refresh": "b"}
 # A day's 24 MiB take five seconds at it.
 _RATE = "40mbit"
+# The guest writes there, into blocks its (unmounted) file system does not use, and its disk stays one that boots.
+_FIRST_MIB = 136
 # Waits on the backup storage itself until some of an image has moved.
 _WAITING = """
 import json, pathlib, sys, time
@@ -68,9 +70,8 @@ class Vault:
         self.write(mebibytes, at=(self.day * 24) % 88)
 
     def write(self, mebibytes: int, at: int) -> None:
-        self.world.in_guest(
-            VM, f"dd if=/dev/urandom of=/dev/vda bs=1M seek={at} count={mebibytes} conv=notrunc,fsync 2>/dev/null"
-        )
+        where = f"seek={_FIRST_MIB + at} count={mebibytes}"
+        self.world.in_guest(VM, f"dd if=/dev/urandom of=/dev/vda bs=1M {where} conv=notrunc,fsync 2>/dev/null")
 
     def start_cycle(self) -> subprocess.Popen[str]:
         now = self._instant.strftime("%Y-%m-%dT%H:%M:%SZ")
@@ -120,7 +121,7 @@ class Vault:
         return self.world.images(VM)[-2:], self.world.current(VM)
 
     def intact(self, before: tuple[list[str], str]) -> None:
-        """What was there before a fault is as it was, and the standby has a whole generation and the VM to run it."""
+        """What was there before a fault is as it was; the standby has a whole generation that boots, and its VM off."""
         images, generation = before
         for image_id in images:
             self.world.check_image(VM, image_id)
@@ -128,6 +129,7 @@ class Vault:
         assert current in (generation, self.image_id)
         self.world.check_image(VM, current, "b")
         assert self.world.on("b", f"virsh domstate {VM}") == "shut off"
+        self.world.lab("guest", "boot-raw", "b", f"{STORE}/{VM}/generations/{current}/vda.raw")
 
     def converges(self) -> None:
         """The next run succeeds and leaves everything settled."""

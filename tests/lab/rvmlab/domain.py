@@ -75,6 +75,7 @@ class Guest:
     domain_type: str = "qemu"
     agent: bool = True
     writer: bool = True
+    mount: bool = True
     rate_kib: int = 1024
     tpm: bool = False
 
@@ -122,6 +123,7 @@ class Guest:
             "address": f"{self.address}/16",
             "writer": "on" if self.writer else "off",
             "rate": str(self.rate_kib),
+            "mount": "on" if self.mount else "off",
         }
 
 

@@ -90,6 +90,7 @@ def add_create(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("--no-agent", action="store_true", help="give it no guest agent")
     sub.add_argument("--tpm", action="store_true", help="give it an emulated TPM, whose state lies on the machine")
     sub.add_argument("--no-writer", action="store_true", help="have it write nothing until told to")
+    sub.add_argument("--no-mount", action="store_true", help="have it leave its disks alone once it is up")
     sub.add_argument("--rate", type=int, default=1024, metavar="KIB", help="random data a second and disk (1024)")
     sub.add_argument("--start", action="store_true", help="start it and wait until it is up")
 
@@ -113,7 +114,8 @@ def guest_from(options: argparse.Namespace) -> Guest:
         memory_mib=options.memory or guest.memory_mib,
         domain_type=options.type,
         agent=not options.no_agent,
-        writer=not options.no_writer,
+        writer=not (options.no_writer or options.no_mount),
+        mount=not options.no_mount,
         rate_kib=options.rate,
         tpm=options.tpm,
     )

@@ -77,4 +77,6 @@ def test_disks_can_be_changed_one_by_one() -> None:
 def test_guest_with_a_given_kernel_is_told_its_settings_on_the_command_line() -> None:
     guest = replace(Guest.of_kind("x", "blank"), writer=False)
     words = text(parsed(guest), "os/cmdline").split()
-    assert {"console=ttyS0", "lab.name=x", f"lab.address={guest.address}/16", "lab.writer=off"} <= set(words)
+    assert {"console=ttyS0", "lab.name=x", f"lab.address={guest.address}/16", "lab.writer=off", "lab.mount=on"} <= set(
+        words
+    )
