@@ -31,7 +31,7 @@ from ._wire import DONE, KEEP, LinkBrokenError, Wire
 __all__ = ["HOPS", "ssh_command", "transfer"]
 
 # hop → what is asked of the other machine's mover
-HOPS = {"fetch": "send", "refresh": "receive"}
+HOPS = {"fetch": "send", "refresh": "receive", "restore": "restore"}
 _RETRY_SECONDS = (2.0, 5.0, 15.0)
 _ROOM_BYTES = 1 << 20
 
@@ -179,11 +179,11 @@ class _Move:
         """As the sender, which waits before it writes; the image is pinned meanwhile."""
         image_id = self.request["image_id"]
         source = StoredSource(self.store, image_id)
-        pin = self.store.pin_reading(image_id, "refresh")
+        pin = self.store.pin_reading(image_id, self.request["hop"])
 
         def alive(**facts: Any) -> None:
             if self.progress(**facts, bytes_sent=self.wire.bytes_sent):
-                self.store.pin_reading(image_id, "refresh")
+                self.store.pin_reading(image_id, self.request["hop"])
 
         try:
             with self._slot(alive):

@@ -11,7 +11,7 @@ from typing import Any
 
 __all__ = ["human_age", "human_size", "limits_text", "progress_text"]
 
-_WAYS = {"fetch": "to the backup storage", "refresh": "to the standby host"}
+_WAYS = {"fetch": "to the backup storage", "refresh": "to the standby host", "restore": "to where it is restored"}
 _FOUND = {"bitmap": "changes by dirty bitmap", "digests": "comparing digests", "allocation": "all data"}
 
 

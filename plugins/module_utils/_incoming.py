@@ -151,17 +151,17 @@ class Incoming:
         What an interrupted transfer left serves again when it was built on the image that is still the newest, also
         when the snapshot it came from is gone. ``full_copies``: copy where the filesystem can't share blocks.
         """
-        folder = store.layout.incoming
-        newest = store.newest()
-        incoming = cls(store, folder, offer["id"], newest)
-        left = cls._take_over(folder, offer, newest.id if newest else None)
+        folder = store.incoming
+        base = store.base()
+        incoming = cls(store, folder, offer["id"], base)
+        left = cls._take_over(folder, offer, base.id if base else None)
         if left is None:
             os.mkdir(incoming.path, 0o750)
         elif left != offer["id"]:
             os.rename(os.path.join(folder, left), incoming.path)
         record = read_json(os.path.join(incoming.path, _RECORD)) or {}
         rebooted = record.get("boot_id") != boot_id()
-        write_record(incoming.path, offer["id"], newest.id if newest else None, offer["uuid"], boot_id())
+        write_record(incoming.path, offer["id"], base.id if base else None, offer["uuid"], boot_id())
         try:
             for entry in offer["disks"]:
                 incoming._open_disk(entry["target"], entry["size_bytes"], rebooted, full_copies)
@@ -203,6 +203,8 @@ class Incoming:
             # The block at the old or new end covers another range of bytes now.
             disk.invalidate(min(block_count(base.size_bytes), block_count(size_bytes)) - 1)
             disk.resumed = True
+        if not whole and base is not None and self.store.doubts_base:
+            disk.check_resumed(everything=True)
 
     def _start(self, raw: str, digests: str, size_bytes: int, base: Disk | None, full_copies: bool) -> None:
         if base is None or self.base is None:

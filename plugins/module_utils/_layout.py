@@ -103,6 +103,11 @@ class Layout:
         return self._in("generations")
 
     @property
+    def restores(self) -> str:
+        """Images on their way to a restore on this host; each goes when it has been laid."""
+        return self._in("restores")
+
+    @property
     def current(self) -> str:
         return self._in("current")
 

@@ -3,9 +3,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The mover: the one program of the collection that runs on the machines by itself.
 
-Its commands: ``forced`` (what the data-plane keys may start), ``fetch`` and ``refresh`` (transfers, in their units on
-the backup storage), ``begin``, ``thaw`` and ``watch`` (an open snapshot's units on the active host), ``age`` (the
-watchdog), ``version``.
+Its commands: ``forced`` (what the data-plane keys may start), ``fetch``, ``refresh`` and ``restore`` (transfers, in
+their units on the backup storage), ``begin``, ``thaw`` and ``watch`` (an open snapshot's units on the active host),
+``age`` (the watchdog), ``version``.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from ._limits import Credit
 from ._offers import SnapshotSource
 from ._process import run
 from ._receiver import Receiver
+from ._restore_store import RestoreStore, reading
 from ._sender import Sender
 from ._store import Store
 from ._wire import DONE, PROTOCOL, LinkBrokenError, Wire
@@ -68,7 +69,11 @@ def _forced(name: str, verbs: str) -> int:
     layout = _layout(name)
     if asked == "epoch":
         return _tell_epoch(layout)
-    serve: dict[str, Callable[[Layout, Wire], None]] = {"send": _serve_send, "receive": _serve_receive}
+    serve: dict[str, Callable[[Layout, Wire], None]] = {
+        "send": _serve_send,
+        "receive": _serve_receive,
+        "restore": _serve_restore,
+    }
     # Anything printed by accident must not get into the conversation.
     reader, writer = os.dup(0), os.dup(1)
     os.dup2(2, 1)
@@ -120,8 +125,19 @@ def _serve_receive(layout: Layout, wire: Wire) -> None:
     wishes = wire.handshake("receiver", layout.name, installed_version())["wishes"]
     os.nice(wishes["nice"])
     _refuse_when_active(layout)
-    store = Store(layout, "generations")
+    _receive(wire, Store(layout, "generations"))
 
+
+def _serve_restore(layout: Layout, wire: Wire) -> None:
+    """Take an image that is to be restored here: on the active host, too, since no disk in use is written."""
+    wishes = wire.handshake("receiver", layout.name, installed_version())["wishes"]
+    os.nice(wishes["nice"])
+    store = RestoreStore(layout)
+    with reading(store.generations, store.base()):
+        _receive(wire, store)
+
+
+def _receive(wire: Wire, store: Store) -> None:
     def alive(_facts: dict[str, Any]) -> None:
         """The other end keeps the progress file."""
 

@@ -32,7 +32,7 @@ __all__ = ["Machine", "Peer", "Protection", "Vm", "host_keys", "merge_authorized
 
 PROGRAM = "/usr/local/bin/resilient-vm"
 # What a key may ask for, by the kind of machine that lets it in.
-VERBS = {"hypervisor": "send,receive", "backup_storage": "epoch"}
+VERBS = {"hypervisor": "send,receive,restore", "backup_storage": "epoch"}
 
 _PUBLIC_KEY = re.compile(r"ssh-ed25519 [A-Za-z0-9+/]{40,200}={0,2}")
 _HOST_KEY = re.compile(r"[a-z0-9@.-]{1,60} [A-Za-z0-9+/]{40,4000}={0,2}")
@@ -255,7 +255,7 @@ class Protection:
         account = layout.account
         self.tree.folder(layout.directory, 0o711 if self._hypervisor else 0o750, group=account)
         if self._hypervisor:
-            working = [layout.incoming, layout.generations]
+            working = [layout.incoming, layout.generations, layout.restores, layout.pins]
             self.tree.folder(layout.scratch, 0o711)
         else:
             working = [layout.images, layout.incoming, layout.pins, layout.transfer]
@@ -339,7 +339,16 @@ class Protection:
         self._authorize(layout.home, {vm.name: {}})
         key, _owner = self._key_of(layout)
         images = layout.generations if self._hypervisor else layout.images
-        gone = [key, key + ".pub", layout.incoming, layout.pins, layout.transfer, layout.scratch, layout.run]
+        gone = [
+            key,
+            key + ".pub",
+            layout.incoming,
+            layout.pins,
+            layout.transfer,
+            layout.restores,
+            layout.scratch,
+            layout.run,
+        ]
         # What vm_standby remembers of a definition, on a host that has since become the active one.
         gone.append(os.path.join(layout.directory, "standby.json"))
         if erase_images or not os.path.isdir(images) or not os.listdir(images):

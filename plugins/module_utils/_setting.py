@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import date
 from typing import Any
 
 from ._errors import ResilientVmError
@@ -108,8 +108,8 @@ def _convert(kind: str, raw: Any) -> Any:
             return None
         return int(raw) if re.fullmatch(r"-?[0-9]+", str(raw).strip()) else None
     if kind in ("str", "path"):
-        if isinstance(raw, datetime):
-            # What YAML makes of a time without quotes.
+        if isinstance(raw, date):
+            # What YAML makes of a time or a day without quotes.
             raw = raw.isoformat()
         if not isinstance(raw, str):
             return None

@@ -9,7 +9,7 @@ import difflib
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from . import _clock
+from . import _clock, _restore_point
 from ._errors import ResilientVmError
 from ._layout import DEFAULT_ROOT
 from ._setting import PREFIX, Setting
@@ -264,6 +264,39 @@ TABLE: tuple[Setting, ...] = (
         default="backup_storage",
         pattern=r"backup_storage|standby",
         hint="backup_storage or standby",
+    ),
+    Setting(
+        "restore_point",
+        "str",
+        "For the restore playbook: an image id, a date, C(latest), or C(-8d) for eight calendar days ago.",
+        hint=_restore_point.FORMS,
+    ),
+    Setting(
+        "restore_to",
+        "str",
+        "For the restore playbook: C(files) lays the image's disks and definition into a folder.",
+        pattern=r"files",
+        hint="files",
+    ),
+    Setting(
+        "restore_host",
+        "str",
+        "For the restore playbook: which of the VM's three machines; the backup storage when not set.",
+    ),
+    Setting(
+        "restore_path",
+        "path",
+        "For the restore playbook: the folder that is made for the files; it must not be there yet.",
+        pattern=r"/[^\n]+",
+        hint="an absolute path",
+    ),
+    Setting(
+        "restore_format",
+        "str",
+        "For the restore playbook: format of the restored disks, C(raw) or C(qcow2).",
+        default="raw",
+        pattern=r"raw|qcow2",
+        hint="raw or qcow2",
     ),
     Setting("force", "bool", "Whether an image is taken even though there is one of today.", default=False),
     Setting(

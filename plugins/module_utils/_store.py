@@ -89,9 +89,21 @@ class StoredImage:
 class Store:
     """One folder of images: ``images`` on the backup storage, ``generations`` on a host."""
 
+    # Whether every block of the base is read and checked before an image is built on it.
+    doubts_base = False
+
     def __init__(self, layout: Layout, folder: str = "images") -> None:
         self.layout = layout
         self.folder = os.path.join(layout.directory, folder)
+
+    @property
+    def incoming(self) -> str:
+        """Where an image is built before it is published here."""
+        return self.layout.incoming
+
+    def base(self) -> StoredImage | None:
+        """What the next image is built on."""
+        return self.newest()
 
     def path(self, image_id: str) -> str:
         if not IMAGE_ID.fullmatch(image_id):
@@ -207,7 +219,7 @@ class Store:
                     "found": _clock.iso(_clock.now(None)),
                 }
             )
-            write_json(where, marks)
+            write_json(where, marks, owner=_owner_of(self.folder))
 
     def pins(self) -> Iterator[Pin]:
         """Pins in force; expired ones of readers that died are passed over."""
@@ -239,8 +251,17 @@ class Store:
             path,
             {"image": image_id, "purpose": purpose, "until": time.time() + seconds, "reading": True},
             mode=0o660,
+            owner=_owner_of(self.layout.pins),
         )
         return path
+
+
+def _owner_of(folder: str) -> tuple[int, int] | None:
+    """Whose what root writes into a folder should be: the account's, which has to read it."""
+    if os.geteuid() != 0:
+        return None
+    found = os.stat(folder)
+    return found.st_uid, found.st_gid
 
 
 def file_sha256(path: str) -> str:

@@ -27,7 +27,8 @@ _ASK_SECONDS = 1.0
 
 
 class Transfer:
-    """One hop of one VM: ``fetch`` (active host to backup storage) or ``refresh`` (backup storage to standby)."""
+    """One hop of one VM: ``fetch`` (active host to backup storage) or ``refresh`` (backup storage to standby),
+    ``restore`` (backup storage to the host where a restore point is wanted)."""
 
     def __init__(self, layout: Layout, hop: str, run: Runner, sleep: Callable[[float], None] = time.sleep) -> None:
         self._layout = layout
@@ -62,7 +63,7 @@ class Transfer:
                 f"{running.get('started')}; "
                 f"wait for it, or end it with: systemctl stop {self._unit}"
             )
-        if self._hop == "refresh":
+        if self._hop != "fetch":
             image = Store(self._layout).read(image_id)
             if image.manifest is None:
                 raise ResilientVmError(image.problem)

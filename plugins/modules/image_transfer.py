@@ -2,7 +2,7 @@
 # Copyright (c) 2026, edgecloud.resilient_vm contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Move one image of one VM: active host to backup storage, or backup storage to standby."""
+"""Move one image of one VM: active host to backup storage, backup storage to standby, or to a restore."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ version_added: 0.1.0
 description:
   - Runs on the backup storage. With O(hop=fetch) it copies the snapshot that is open on the active host and
     publishes it as an image. With O(hop=refresh) it copies an image to the standby host, where it becomes a generation.
+    With O(hop=restore) it copies one to a host where M(edgecloud.resilient_vm.image_restore) lays it afterwards.
   - The copy runs in a transient systemd unit. A killed playbook does not stop it; the next run of this module attaches
     to it.
   - Only blocks that differ from the receiver's newest image travel. How they were found is in RV(disks[].found_by).
@@ -33,7 +34,7 @@ options:
     description: Which way the image goes.
     type: str
     required: true
-    choices: [fetch, refresh]
+    choices: [fetch, refresh, restore]
   image_id:
     description: Id of the image, which is the snapshot's for O(hop=fetch).
     type: str
@@ -55,6 +56,9 @@ options:
         description: Port of its ssh server.
         type: int
         default: 22
+  base:
+    description: With O(hop=restore) in check mode, the newest generation of that host, for RV(moving_bytes).
+    type: str
   reread_share:
     description:
       - With O(hop=fetch), one part in so many of each disk is read again on the active host although the dirty bitmap
@@ -175,6 +179,11 @@ published:
   returned: success
   type: bool
   sample: true
+moving_bytes:
+  description: How much would travel at most, in bytes, before compression.
+  returned: in check mode with O(hop=restore)
+  type: int
+  sample: 1114112
 attached:
   description: Whether a transfer was found running rather than started.
   returned: when a transfer ran
@@ -285,6 +294,7 @@ from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._arguments 
 from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._errors import ResilientVmError
 from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._layout import Layout
 from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._process import run
+from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._restore_store import moving_bytes
 from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._store import Store
 from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._transfer import Transfer
 
@@ -292,7 +302,7 @@ from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._transfer i
 def argument_spec() -> dict[str, Any]:
     return {
         **vm_spec(),
-        "hop": {"type": "str", "required": True, "choices": ["fetch", "refresh"]},
+        "hop": {"type": "str", "required": True, "choices": ["fetch", "refresh", "restore"]},
         "image_id": {"type": "str", "required": True},
         "peer": {
             "type": "dict",
@@ -303,6 +313,7 @@ def argument_spec() -> dict[str, Any]:
                 "port": {"type": "int", "default": 22},
             },
         },
+        "base": {"type": "str"},
         "reread_share": {"type": "int", "default": 14},
         "compression": {"type": "str", "default": "auto"},
         "limits": {
@@ -330,6 +341,13 @@ def newest_id(layout: Layout) -> str | None:
     return newest.id if newest else None
 
 
+def estimate(layout: Layout, wanted: dict[str, Any]) -> dict[str, Any]:
+    """What can be told beforehand: of an image that lies here already, how much of it will travel."""
+    if wanted["hop"] != "restore":
+        return {}
+    return {"moving_bytes": moving_bytes(Store(layout), wanted["image_id"], wanted["base"])}
+
+
 def main() -> None:
     module = AnsibleModule(argument_spec(), supports_check_mode=True)
     wanted = module.params
@@ -341,7 +359,7 @@ def main() -> None:
         if not wanted["token"] and transfer.published(wanted["image_id"]):
             module.exit_json(changed=False, image_id=wanted["image_id"], published=True)
         if module.check_mode:
-            module.exit_json(changed=True, image_id=wanted["image_id"], published=False)
+            module.exit_json(changed=True, image_id=wanted["image_id"], published=False, **estimate(layout, wanted))
         request = {
             name: wanted[name]
             for name in ("hop", "image_id", "peer", "reread_share", "compression", "limits", "full_copies")
