@@ -188,7 +188,7 @@ def test_a_damaged_image_is_found_marked_and_not_laid(diary: Diary) -> None:
     """The block is mended afterwards, for the tests that follow."""
     raw, other = (f"{STORE}/{VM}/images/{image_of(day)}" for day in (2, 3))
     world = diary.world
-    world.on("c", f"cp --reflink=always -p {raw}/vdb.raw /root/kept.raw")
+    world.on("c", f"cp --reflink=always -p {raw}/vdb.raw /var/lib/resilient-vm/kept.raw")
     block = "bs=65536 count=1 conv=notrunc"
     world.on("c", f"dd if=/dev/urandom of={raw}/vdb.raw seek=1 {block} 2>/dev/null")
     try:
@@ -199,7 +199,7 @@ def test_a_damaged_image_is_found_marked_and_not_laid(diary: Diary) -> None:
         assert "its disk vdb is damaged at byte 65536; name another one" in said
         assert world.on("c", f"stat -c %U {raw}/damaged.json") == world.on("c", f"stat -c %U {other}/manifest.json")
     finally:
-        world.on("c", f"rm -f {raw}/damaged.json; cat /root/kept.raw > {raw}/vdb.raw; rm /root/kept.raw")
+        world.on("c", f"rm -f {raw}/damaged.json; cat /var/lib/resilient-vm/kept.raw > {raw}/vdb.raw; rm /var/lib/resilient-vm/kept.raw")
     world.check_image(VM, image_of(2))
 
 
