@@ -108,6 +108,11 @@ class Layout:
         return self._in("restores")
 
     @property
+    def restored(self) -> str:
+        """Machines restored beside the VM on this host, a folder for each."""
+        return self._in("restored")
+
+    @property
     def current(self) -> str:
         return self._in("current")
 

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -12,6 +13,8 @@ from typing import Any
 
 from . import _clock, _restore_point
 from ._errors import ResilientVmError
+from ._layout import Layout
+from ._preflight import standby_host
 
 __all__ = ["Decision", "decide"]
 
@@ -28,6 +31,7 @@ class Decision:
     store: str
     travels: bool
     path: str
+    name: str
     format: str
     reserve_bytes: int
     bytes_allocated: int
@@ -48,11 +52,17 @@ def decide(
     """
     _check_wish(plan)
     vm, storage = plan["vm"], plan["backup_storage"]
-    host = plan["restore_host"] or storage
+    beside = plan["restore_to"] == "beside"
+    host = plan["restore_host"] or (standby_host(plan, hosts) if beside else storage)
     if host not in plan["machines"]:
         raise ResilientVmError(
             f"resilient_vm_restore_host of {vm} names {host}, which is none of its machines; "
             f"name one of {', '.join(plan['machines'])}"
+        )
+    if beside and host == storage:
+        raise ResilientVmError(
+            f"resilient_vm_restore_host of {vm} names {host}, its backup storage, where no VM runs; name "
+            f"{plan['production']} or {plan['standby']}"
         )
     for name in dict.fromkeys((storage, host)):
         _check_machine(name, vm, hosts.get(name) or {}, version)
@@ -72,7 +82,8 @@ def decide(
         host=host,
         store="images" if host == storage else "restores",
         travels=host != storage,
-        path=plan["restore_path"],
+        path=_folder(plan, host) if beside else plan["restore_path"],
+        name=plan["restore_name"] if beside else "",
         format=plan["restore_format"],
         reserve_bytes=plan["machine_settings"][host]["reserve_bytes"],
         bytes_allocated=image["bytes_allocated"],
@@ -88,11 +99,29 @@ def _check_wish(plan: Mapping[str, Any]) -> None:
             f"resilient_vm_restore_point is not set for {vm}; set it to {_restore_point.FORMS}",
         )
     if not plan["restore_to"]:
-        raise ResilientVmError(f"resilient_vm_restore_to is not set for {vm}; set it to files")
-    if not plan["restore_path"]:
+        raise ResilientVmError(f"resilient_vm_restore_to is not set for {vm}; set it to files or beside")
+    if plan["restore_to"] == "beside":
+        _check_name(plan)
+    elif not plan["restore_path"]:
         raise ResilientVmError(
             f"resilient_vm_restore_path is not set for {vm}; set it to the folder that is to be made for the files"
         )
+
+
+def _check_name(plan: Mapping[str, Any]) -> None:
+    if not plan["restore_name"]:
+        raise ResilientVmError(
+            f"resilient_vm_restore_name is not set for {plan['vm']}; set it to the name of the new VM"
+        )
+    if plan["restore_name"] in (plan["vm"], plan["domain"]):
+        raise ResilientVmError(
+            f"resilient_vm_restore_name {plan['restore_name']} is the protected VM's own name; choose another"
+        )
+
+
+def _folder(plan: Mapping[str, Any], host: str) -> str:
+    layout = Layout(plan["customer"], plan["vm"], plan["roots"][host])
+    return os.path.join(layout.restored, plan["restore_name"])
 
 
 def _check_machine(name: str, vm: str, fact: Mapping[str, Any], version: str) -> None:

@@ -21,7 +21,7 @@ from ._process import Runner
 from ._restore_store import RestoreStore, pinned
 from ._store import Store, StoredImage, file_sha256
 
-__all__ = ["RECORD", "Wish", "examine", "lay", "lay_disk", "root_of"]
+__all__ = ["RECORD", "Wish", "check_room", "examine", "lay", "root_of"]
 
 # What the folder says about itself.
 RECORD = "restored.json"
@@ -83,7 +83,7 @@ def examine(layout: Layout, wish: Wish) -> bool:
     if os.path.lexists(wish.path):
         _check_laid(layout, wish)
         return True
-    _check_room(layout, wish, parent)
+    check_room(layout, wish, parent)
     return False
 
 
@@ -127,7 +127,8 @@ def _digest_of(path: str) -> str | None:
         return root_of(stream.fileno(), os.path.getsize(path))
 
 
-def _check_room(layout: Layout, wish: Wish, parent: str) -> None:
+def check_room(layout: Layout, wish: Wish, parent: str) -> None:
+    """Refuse what would leave less than the reserve, in the folder or where the image arrives."""
     place = layout.directory if os.path.isdir(layout.directory) else layout.root
     same = os.stat(place).st_dev == os.stat(parent).st_dev
     shared = same and wish.format == "raw" and reflink_works(parent)
@@ -144,8 +145,13 @@ def _check_room(layout: Layout, wish: Wish, parent: str) -> None:
             )
 
 
-def lay(layout: Layout, wish: Wish, run: Runner) -> list[dict[str, Any]]:
-    """Lay the files and give the folder its name at the end. Returns what was laid of each disk."""
+def lay(
+    layout: Layout, wish: Wish, run: Runner, mode: int = 0o700, note: Mapping[str, Any] | None = None
+) -> list[dict[str, Any]]:
+    """Lay the files and give the folder its name at the end. Returns what was laid of each disk.
+
+    ``mode`` is the folder's, ``note`` goes into what it says about itself.
+    """
     parent, name = os.path.split(wish.path)
     work = os.path.join(parent, f".{name}.restoring")
     if os.path.lexists(work):
@@ -166,8 +172,10 @@ def lay(layout: Layout, wish: Wish, run: Runner) -> list[dict[str, Any]]:
             "format": wish.format,
             "restored": _clock.iso(_clock.now(None)),
             "disks": disks,
+            **(note or {}),
         }
         write_json(os.path.join(work, RECORD), record, 0o600)
+        os.chmod(work, mode)
         fsync_tree(work)
         if os.path.lexists(wish.path):
             raise ResilientVmError(f"{wish.path} has appeared meanwhile; move it away, or name another path")
@@ -185,7 +193,7 @@ def _lay_all(store: Store, image: StoredImage, wish: Wish, work: str, run: Runne
     disks = []
     for disk in wish.disks:
         file = wish.file(disk["target"])
-        lay_disk(store, image, disk, os.path.join(work, file), wish.format, run)
+        _lay_disk(store, image, disk, os.path.join(work, file), wish.format, run)
         disks.append(
             {
                 "target": disk["target"],
@@ -205,7 +213,7 @@ def _lay_all(store: Store, image: StoredImage, wish: Wish, work: str, run: Runne
     return disks
 
 
-def lay_disk(
+def _lay_disk(
     store: Store, image: StoredImage, disk: Mapping[str, Any], target: str, image_format: str, run: Runner
 ) -> None:
     """Make ``target`` hold a disk of the image, as root's alone, after every block has been checked."""

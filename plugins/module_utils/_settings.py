@@ -274,14 +274,15 @@ TABLE: tuple[Setting, ...] = (
     Setting(
         "restore_to",
         "str",
-        "For the restore playbook: C(files) lays the image's disks and definition into a folder.",
-        pattern=r"files",
-        hint="files",
+        "For the restore playbook: C(files) into a folder, or a new VM C(beside) the protected one.",
+        pattern=r"files|beside",
+        hint="files or beside",
     ),
     Setting(
         "restore_host",
         "str",
-        "For the restore playbook: which of the VM's three machines; the backup storage when not set.",
+        "For the restore playbook: which of the VM's three machines; for files the backup storage when not set, for a "
+        "new VM the standby host.",
     ),
     Setting(
         "restore_path",
@@ -297,6 +298,26 @@ TABLE: tuple[Setting, ...] = (
         default="raw",
         pattern=r"raw|qcow2",
         hint="raw or qcow2",
+    ),
+    Setting(
+        "restore_name",
+        "str",
+        "For the restore playbook: name of the new VM that is made beside the protected one.",
+        pattern=r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}",
+        hint="a name of letters, digits and _.-",
+    ),
+    Setting(
+        "restore_networks",
+        "dict",
+        "For the restore playbook: which network of that host the new VM gets for which of the old; none by default.",
+        default={},
+        hint="a mapping like {br-lan: br-test}",
+    ),
+    Setting(
+        "restore_start",
+        "bool",
+        "For the restore playbook: whether the new VM is started.",
+        default=False,
     ),
     Setting("force", "bool", "Whether an image is taken even though there is one of today.", default=False),
     Setting(

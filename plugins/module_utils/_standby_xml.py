@@ -11,7 +11,7 @@ from xml.etree import ElementTree
 
 from ._errors import ResilientVmError
 
-__all__ = ["mapped", "readable"]
+__all__ = ["mapped", "readable", "text"]
 
 # So that what libvirt and virt tools put into <metadata> and <qemu:commandline> keeps its usual prefix.
 _NAMESPACES = {
@@ -58,7 +58,7 @@ def mapped(
             devices.remove(node)
         elif node.tag == "interface":
             _map_interface(node, networks)
-    return _text(root)
+    return text(root)
 
 
 def _map_firmware(root: ElementTree.Element, running: str) -> None:
@@ -136,10 +136,11 @@ def readable(xml: str) -> str:
     root = ElementTree.fromstring(xml)
     for node in root.iterfind("devices/graphics[@passwd]"):
         node.set("passwd", "********")
-    return _text(root)
+    return text(root)
 
 
-def _text(root: ElementTree.Element) -> str:
+def text(root: ElementTree.Element) -> str:
+    """A definition laid out evenly, with the prefixes people know."""
     for prefix, address in _NAMESPACES.items():
         ElementTree.register_namespace(prefix, address)
     ElementTree.indent(root)

@@ -238,6 +238,9 @@ class Virsh:
     def define(self, file: str) -> None:
         self.call("define", file)
 
+    def start(self, uuid: str) -> None:
+        self.call("start", uuid, timeout_seconds=120.0)
+
     def undefine(self, uuid: str) -> None:
         """Forget a stopped domain. Its firmware's variables stay: they belong to the image, not to libvirt."""
         self.call("undefine", uuid, "--keep-nvram", "--managed-save", "--checkpoints-metadata", "--snapshots-metadata")

@@ -62,6 +62,7 @@ decision:
     store: images
     travels: false
     path: /srv/erp-tuesday
+    name: ""
     format: raw
     reserve_bytes: 1073741824
     bytes_allocated: 74481664
@@ -95,6 +96,10 @@ decision:
       returned: success
     path:
       description: The folder that is made for the files.
+      type: str
+      returned: success
+    name:
+      description: Name of the new VM, empty where files are restored.
       type: str
       returned: success
     format:

@@ -21,7 +21,7 @@ cd /var/lib/resilient-vm/acme/diary
 find images generations state.json current standby.json ! -name lock -printf '%p %s %m %U %T@\n' 2>/dev/null
 find incoming restores pins -mindepth 1 -type f 2>/dev/null
 systemctl list-units --all --plain --no-legend 'resilient-vm-*acme.diary*'
-ls -a /srv
+ls -aR /srv restored 2>/dev/null
 command -v virsh > /dev/null || exit 0
 virsh list --all; virsh checkpoint-list diary --name 2>/dev/null || true
 """
@@ -199,8 +199,78 @@ def test_a_damaged_image_is_found_marked_and_not_laid(diary: Diary) -> None:
         assert "its disk vdb is damaged at byte 65536; name another one" in said
         assert world.on("c", f"stat -c %U {raw}/damaged.json") == world.on("c", f"stat -c %U {other}/manifest.json")
     finally:
-        world.on("c", f"rm -f {raw}/damaged.json; cat /var/lib/resilient-vm/kept.raw > {raw}/vdb.raw; rm /var/lib/resilient-vm/kept.raw")
+        world.on(
+            "c",
+            f"rm -f {raw}/damaged.json; cat /var/lib/resilient-vm/kept.raw > {raw}/vdb.raw; rm /var/lib/resilient-vm/kept.raw",
+        )
     world.check_image(VM, image_of(2))
+
+
+TWIN = "diary-yesterday"
+_UNDEFINE = f"virsh destroy {TWIN} || true; virsh undefine {TWIN} --nvram; rm -r {STORE}/{VM}/restored"
+
+
+@pytest.mark.parametrize(
+    ("host", "day", "form", "networks"),
+    [
+        ("b", 2, "raw", {}),
+        *[
+            pytest.param(host, day, form, networks, marks=pytest.mark.soak)
+            for host in "ab"
+            for day in DAYS
+            for form, networks in (("raw", {"vmbr0": "vmbr0"}), ("qcow2", {}))
+        ],
+    ],
+)
+def test_a_new_vm_beside_the_protected_one(
+    diary: Diary, host: str, day: int, form: str, networks: dict[str, str]
+) -> None:
+    """It runs at the same time, as it was on that day, and knows nothing of the network it isn't given."""
+    world, images, before = diary.world, diary.roots(), diary.tree()
+    wish = {"to": "beside", "point": image_of(day), "host": host, "name": TWIN, "format": form, "networks": networks}
+    said = diary.restore("--check", **wish).output
+    assert f"image {image_of(day)} would become VM {TWIN} on {host}" in " ".join(said.split())
+    assert diary.tree() == before
+    diary.restore(**wish)
+    assert world.on(host, f"virsh domstate {TWIN}") == "shut off"
+    try:
+        assert diary.restore(**wish).changed == 0
+        assert diary.restore(start=True, **wish).changed > 0
+        assert diary.restore(start=True, **wish).changed == 0
+        world.lab("guest", "wait", TWIN, "--on", host)
+        for target in TARGETS:
+            assert world.in_guest(TWIN, f"cat /disk/{target}/marker", on=host) == f"day {day}"
+        marker = world.in_guest(VM, "cat /disk/vda/marker")
+        world.in_guest(TWIN, "echo another > /disk/vda/marker; sync", on=host)
+        assert world.in_guest(VM, "cat /disk/vda/marker") == marker
+        carrier = world.in_guest(TWIN, "cat /sys/class/net/eth0/carrier", on=host)
+        assert carrier == ("1" if networks else "0")
+        identity = {}
+        for name, where in ((VM, "a"), (TWIN, host)):
+            address = world.in_guest(name, "cat /sys/class/net/eth0/address", on=where)
+            identity[name] = {address, world.on(where, f"virsh domuuid {name}")}
+        assert not identity[VM] & identity[TWIN]
+        assert "enable" not in world.on(host, f"virsh dominfo {TWIN} | grep Autostart")
+        other = image_of(day % 3 + 1)
+        said = " ".join(diary.restore(expect=1, **{**wish, "point": other}).output.split())
+        assert f"this host has a VM {TWIN} already, of image {image_of(day)}; choose another" in said
+    finally:
+        world.on(host, _UNDEFINE)
+    assert diary.tree() == before
+    assert diary.roots() == images
+
+
+def test_a_name_that_is_taken_or_no_place_for_a_new_vm(diary: Diary) -> None:
+    before = diary.tree()
+    for host, name, words in (
+        ("b", VM, "resilient_vm_restore_name diary is the protected VM's own name; choose another"),
+        ("a", "erp", "this host has a VM erp already, another machine; choose another"),
+        ("c", "new", "names c, its backup storage, where no VM runs; name a or b"),
+        ("b", "../x", "resilient_vm_restore_name of diary is '../x'"),
+    ):
+        wish = {"to": "beside", "point": "latest", "host": host, "name": name}
+        assert words in " ".join(diary.restore(expect=1, **wish).output.split())
+    assert diary.tree() == before
 
 
 def test_the_next_night_is_as_ever(diary: Diary) -> None:

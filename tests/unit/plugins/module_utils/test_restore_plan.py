@@ -58,6 +58,16 @@ def test_to_a_host_the_image_travels(world: World, host: str) -> None:
     assert (decision.image_id, decision.host, decision.store, decision.travels) == (NEW, host, "restores", True)
 
 
+def test_a_new_vm_is_made_on_the_host_that_stands_by(world: World) -> None:
+    wish = {"restore_to": "beside", "restore_name": "tuesday"}
+    decision = decided(world, **wish)
+    assert (decision.host, decision.store, decision.name) == ("b", "restores", "tuesday")
+    assert decision.path == "/var/lib/resilient-vm/acme/erp/restored/tuesday"
+    for fact in world.hosts.values():
+        fact["state"].update(epoch=2, active="b", standby="a")
+    assert decided(world, **wish).host == "a"
+
+
 def test_a_machine_that_is_not_needed_may_be_away(world: World) -> None:
     world.gone("a").gone("b")
     assert decided(world).image_id == NEW
@@ -70,6 +80,9 @@ def test_a_machine_that_is_not_needed_may_be_away(world: World) -> None:
     [
         ({"restore_point": ""}, "resilient_vm_restore_point is not set for erp; set it to an image id"),
         ({"restore_to": ""}, "resilient_vm_restore_to is not set for erp"),
+        ({"restore_to": "beside"}, "resilient_vm_restore_name is not set for erp"),
+        ({"restore_to": "beside", "restore_name": "erp"}, "is the protected VM's own name"),
+        ({"restore_to": "beside", "restore_name": "x", "restore_host": "c"}, "where no VM runs; name a or b"),
         ({"restore_path": ""}, "resilient_vm_restore_path is not set for erp"),
         ({"restore_host": "d"}, "names d, which is none of its machines; name one of a, b, c"),
         ({"restore_point": "2026-01-16"}, "2026-01-16 is in the future"),
