@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 from unit.engine_fakes import IDS, Cut, Disk, Snapshot, blocks, change, make_layout, raw, transfer
+from unit.fakes_cycle import STATE
 
 from ansible_collections.edgecloud.resilient_vm.plugins.module_utils import _restored_files
 from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._digests import BLOCK_SIZE
@@ -180,6 +181,8 @@ def restores(host: Layout) -> RestoreStore:
 def test_any_day_comes_to_a_host_in_any_order_and_goes_when_it_is_laid(
     layout: Layout, host: Layout, tmp_path: Path
 ) -> None:
+    # Since those days the VM has moved to another host, and back.
+    Path(host.state).write_text(json.dumps({**STATE, "epoch": 3, "changed": "2026-01-04T02:00:00Z", "why": "failover"}))
     for image_id, content in ((IDS[1], WEDNESDAY), (IDS[0], TUESDAY)):
         transfer(StoredSource(Store(layout), image_id), restores(host))
         assert raw(restores(host), image_id) == content
