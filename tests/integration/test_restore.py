@@ -187,8 +187,8 @@ def test_a_changed_restore_is_in_the_way(diary: Diary) -> None:
 def test_a_damaged_image_is_found_marked_and_not_laid(diary: Diary) -> None:
     """The block is mended afterwards, for the tests that follow."""
     raw, other = (f"{STORE}/{VM}/images/{image_of(day)}" for day in (2, 3))
-    world = diary.world
-    world.on("c", f"cp --reflink=always -p {raw}/vdb.raw /var/lib/resilient-vm/kept.raw")
+    world, kept = diary.world, "/var/lib/resilient-vm/kept.raw"
+    world.on("c", f"cp --reflink=always -p {raw}/vdb.raw {kept}")
     block = "bs=65536 count=1 conv=notrunc"
     world.on("c", f"dd if=/dev/urandom of={raw}/vdb.raw seek=1 {block} 2>/dev/null")
     try:
@@ -201,7 +201,7 @@ def test_a_damaged_image_is_found_marked_and_not_laid(diary: Diary) -> None:
     finally:
         world.on(
             "c",
-            f"rm -f {raw}/damaged.json; cat /var/lib/resilient-vm/kept.raw > {raw}/vdb.raw; rm /var/lib/resilient-vm/kept.raw",
+            f"rm -f {raw}/damaged.json; cat {kept} > {raw}/vdb.raw; rm {kept}",
         )
     world.check_image(VM, image_of(2))
 
