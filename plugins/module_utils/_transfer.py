@@ -43,23 +43,24 @@ class Transfer:
             return None
         request = read_json(transfer_file(self._layout, self._hop, "request")) or {}
         progress = read_json(transfer_file(self._layout, self._hop, "progress")) or {}
-        return {"hop": self._hop, "image_id": request.get("image_id"), "token": request.get("token"), **progress}
+        known = {name: request.get(name) for name in ("image_id", "token")}
+        return {"hop": self._hop, **known, "peer": (request.get("peer") or {}).get("name"), **progress}
 
     def last(self) -> dict[str, Any] | None:
         """The result the last transfer of this hop left."""
         result: dict[str, Any] | None = read_json(transfer_file(self._layout, self._hop, "result"))
         return result
 
-    def check(self, image_id: str) -> None:
+    def check(self, image_id: str, peer: str) -> None:
         """Refuse what can't work, before anything starts."""
         if not os.path.isdir(self._layout.transfer):
             raise ResilientVmError(
                 f"{self._layout.directory} is not laid out on this machine; run the site playbook for {self._layout.vm}"
             )
         running = self.running()
-        if running is not None and running["image_id"] != image_id:
+        if running is not None and (running["image_id"], running["peer"]) != (image_id, peer):
             raise ResilientVmError(
-                f"a transfer of image {running['image_id']} of {self._layout.name} runs since "
+                f"a transfer of image {running['image_id']} of {self._layout.name}, with {running['peer']}, runs since "
                 f"{running.get('started')}; "
                 f"wait for it, or end it with: systemctl stop {self._unit}"
             )

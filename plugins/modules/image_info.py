@@ -64,6 +64,7 @@ images:
       last_transfers:
         fetch:
         refresh:
+        restore:
       problems: []
       state:
   contains:

@@ -354,7 +354,7 @@ def main() -> None:
     try:
         layout = Layout(wanted["customer"], wanted["vm"], wanted["root"])
         transfer = Transfer(layout, wanted["hop"], run)
-        transfer.check(wanted["image_id"])
+        transfer.check(wanted["image_id"], wanted["peer"]["name"])
         before = newest_id(layout)
         if not wanted["token"] and transfer.published(wanted["image_id"]):
             module.exit_json(changed=False, image_id=wanted["image_id"], published=True)
