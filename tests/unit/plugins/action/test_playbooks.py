@@ -162,3 +162,16 @@ def test_the_example_inventory_makes_plans(ansible: Ansible) -> None:
     plan = json.loads(into.read_text())
     assert (plan["retention_days"], plan["domain"], plan["timezone"]) == (31, "erp-prod", "Europe/Amsterdam")
     assert plan["machines"] == ["a", "b", "c"]
+
+
+def test_a_restore_that_names_no_vm_or_reaches_no_backup_storage_is_red(ansible: Ansible) -> None:
+    wish = ("-e", "resilient_vm_restore_point=-8d", "-e", "resilient_vm_restore_to=files")
+    play, place = ROOT / "playbooks/restore.yml", ("-e", "resilient_vm_restore_path=/srv/x")
+    for options, words in (
+        ((*wish, *place), "restore is for the VM that --limit names, and none was named"),
+        (("--limit", "erp", *wish), "resilient_vm_restore_path is not set for erp"),
+        (("--limit", "erp", *wish, *place), "machine c can't be reached"),
+    ):
+        ran = ansible.inventory({"erp": {}}).play(play, *options)
+        assert ran.returncode != 0
+        assert words in " ".join(ran.stdout.split())
