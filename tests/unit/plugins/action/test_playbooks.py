@@ -170,7 +170,7 @@ def test_a_restore_that_names_no_vm_or_reaches_no_backup_storage_is_red(ansible:
     for options, words in (
         ((*wish, *place), "restore is for the VM that --limit names, and none was named"),
         (("--limit", "erp", *wish), "resilient_vm_restore_path is not set for erp"),
-        (("--limit", "erp", *wish, *place), "machine c can't be reached"),
+        (("--limit", "erp", *wish, *place), "bring it back, or correct its address"),
     ):
         ran = ansible.inventory({"erp": {}}).play(play, *options)
         assert ran.returncode != 0
