@@ -179,6 +179,8 @@ class _Move:
         """As the sender, which waits before it writes; the image is pinned meanwhile."""
         image_id = self.request["image_id"]
         source = StoredSource(self.store, image_id)
+        # What a killed transfer left; there is but one unit for a hop.
+        self.store.drop_pins(self.request["hop"])
         pin = self.store.pin_reading(image_id, self.request["hop"])
 
         def alive(**facts: Any) -> None:

@@ -20,7 +20,8 @@ from ._store import MANIFEST, Store, StoredImage
 
 __all__ = ["RestoreStore", "moving_bytes", "pinned", "reading"]
 
-_PURPOSE = "restore"
+# Not the hop's name, whose pins the next transfer clears away.
+_PURPOSE = "restoring"
 _RENEW_SECONDS = 30.0
 # The lock is held for moments: somebody publishes an image, or erases a few.
 _LOCK_TRIES = 50
@@ -112,6 +113,7 @@ def pinned(store: Store, image_id: str) -> Iterator[StoredImage]:
                 raise ResilientVmError(
                     image.problem or f"image {image_id} of {store.layout.name} is damaged; name another restore point"
                 )
+            store.drop_pins()
             stack.enter_context(reading(store, image))
         yield image
 

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import time
@@ -243,6 +244,16 @@ class Store:
                 None if until is None else _clock.now(None) + timedelta(seconds=until - time.time()),
                 bool(document.get("reading")),
             )
+
+    def drop_pins(self, purpose: str | None = None) -> None:
+        """Erase pins that have run out, and those of readers for a purpose that only one at a time can have."""
+        for name in os.listdir(self.layout.pins):
+            path = os.path.join(self.layout.pins, name)
+            document = (read_json(path) if name.endswith(".json") else None) or {}
+            over = document.get("until") is not None and document["until"] < time.time()
+            if over or (document.get("reading") and document.get("purpose") == purpose):
+                with contextlib.suppress(FileNotFoundError):
+                    os.unlink(path)
 
     def pin_reading(self, image_id: str, purpose: str, seconds: float = 120.0) -> str:
         """Pin an image while it is read; call again to renew. Returns the pin's file, to be unlinked at the end."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from pathlib import Path
 from typing import Any
 
@@ -111,6 +112,23 @@ def test_a_readers_pin_holds_until_it_expires(store: Store) -> None:
     store.pin_reading(IDS[0], "refresh", seconds=-1)
     assert not store.read(IDS[0]).reading
     os.unlink(pin)
+
+
+def test_pins_that_mean_nothing_any_more_are_erased_and_no_others(store: Store) -> None:
+    publish(store, IDS[0])
+    publish(store, IDS[1])
+    left = {"image": IDS[0], "until": time.time() + 60, "reading": True}
+    for name, pin in {
+        "expired": {**left, "purpose": "restoring", "until": time.time() - 1},
+        "killed": {**left, "purpose": "restore"},
+        "other": {**left, "purpose": "refresh"},
+        "asked for": {"image": IDS[1], "purpose": "restore", "until": None},
+    }.items():
+        Path(store.layout.pins, f"{name}.json").write_text(json.dumps(pin))
+    store.drop_pins()
+    assert sorted(os.listdir(store.layout.pins)) == ["asked for.json", "killed.json", "other.json"]
+    store.drop_pins("restore")
+    assert sorted(os.listdir(store.layout.pins)) == ["asked for.json", "other.json"]
 
 
 def test_each_image_of_a_list_has_its_own_pins(store: Store) -> None:
