@@ -101,6 +101,7 @@ class Compressor:
     """Compresses what a sender sends, at one level or as Choice decides. Raises ResilientVmError for a wrong mode."""
 
     def __init__(self, mode: str | int, clock: Callable[[], float] = time.monotonic) -> None:
+        self.mode = mode
         self._level = level_of(mode)
         self._clock = clock
         self._choice = Choice()

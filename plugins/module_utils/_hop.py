@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import subprocess
-import tempfile
 import threading
 import time
 from collections.abc import Iterator
@@ -19,44 +17,24 @@ from typing import Any, Callable
 from ._compression import AVAILABLE
 from ._errors import ResilientVmError
 from ._files import read_json, write_json
+from ._frames import DONE, KEEP
+from ._lanes import Streams
 from ._layout import Layout
 from ._limits import Limits, acquire_slot, grant_all
 from ._offers import StoredSource
 from ._progress import Progress, transfer_file
 from ._receiver import Receiver
 from ._sender import Sender
+from ._ssh import Ssh, ssh_command
 from ._store import Store
-from ._wire import DONE, KEEP, LinkBrokenError, Wire
+from ._wire import LinkBrokenError, Wire
 
-__all__ = ["HOPS", "ssh_command", "transfer"]
+__all__ = ["HOPS", "transfer"]
 
 # hop → what is asked of the other machine's mover
 HOPS = {"fetch": "send", "refresh": "receive", "restore": "restore"}
 _RETRY_SECONDS = (2.0, 5.0, 15.0)
 _ROOM_BYTES = 1 << 20
-
-
-def ssh_command(layout: Layout, address: str, port: int, verb: str) -> list[str]:
-    """The words that reach the forced command on another machine, with its pinned host key."""
-    return [
-        "ssh",
-        "-T",
-        *("-i", layout.key),
-        *("-p", str(port)),
-        *("-o", "BatchMode=yes"),
-        *("-o", "IdentitiesOnly=yes"),
-        *("-o", "StrictHostKeyChecking=yes"),
-        *("-o", f"UserKnownHostsFile={layout.known_hosts}"),
-        *("-o", "GlobalKnownHostsFile=/dev/null"),
-        *("-o", "ConnectTimeout=10"),
-        # A machine that lost its power says nothing: notice within half a minute.
-        *("-o", "ServerAliveInterval=5"),
-        *("-o", "ServerAliveCountMax=6"),
-        # With AES instructions over twice as fast as the default cipher; the host's other ciphers stay allowed.
-        *("-o", "Ciphers=^aes128-gcm@openssh.com,aes256-gcm@openssh.com"),
-        f"{layout.account}@{address}",
-        verb,
-    ]
 
 
 def transfer(layout: Layout, hop: str, version: str, sleep: Callable[[float], None] = time.sleep) -> int:
@@ -121,8 +99,8 @@ def _once(layout: Layout, hop: str, request: dict[str, Any], version: str, progr
         # Published by an earlier run of this unit that was killed before it could say so.
         return {"image_id": request["image_id"], "published": True, "already": True, "disks": []}
     limits = Limits.of(request["limits"], layout.shared)
-    with _connected(layout, request, HOPS[hop]) as wire:
-        move = _Move(layout, store, request, wire, version, progress, limits)
+    with _connected(layout, request, hop) as (wire, streams):
+        move = _Move(layout, store, request, wire, streams, version, progress, limits)
         try:
             result = move.receive() if hop == "fetch" else move.send()
         except ResilientVmError as error:
@@ -130,18 +108,19 @@ def _once(layout: Layout, hop: str, request: dict[str, Any], version: str, progr
                 wire.abort(error)
             raise
         result["bytes_sent"] = wire.bytes_received + wire.bytes_sent
-        result["limits"] = request["limits"]
+        result.update(limits=request["limits"], streams=wire.streams, streams_reason=streams.reason)
         return result
 
 
 @dataclass(frozen=True)
 class _Move:
-    """One image on its way over one connection."""
+    """One image on its way over one connection, and over further streams where they help."""
 
     layout: Layout
     store: Store
     request: dict[str, Any]
     wire: Wire
+    streams: Streams
     version: str
     progress: Progress
     limits: Limits
@@ -203,7 +182,9 @@ class _Move:
             "limited": limited,
             "nice": self.request["limits"]["nice"],
         }
-        return self.wire.handshake(role, self.layout.name, self.version, wishes)
+        other = self.wire.handshake(role, self.layout.name, self.version, wishes)
+        self.streams.begin(other["door"])
+        return other
 
     def _slot(self, tell: Callable[..., object]) -> Any:
         waiting = partial(tell, waiting="for another transfer on this machine to end")
@@ -226,38 +207,25 @@ def _paused(tell: Callable[..., object], until: str) -> None:
 
 
 @contextlib.contextmanager
-def _connected(layout: Layout, request: dict[str, Any], verb: str) -> Iterator[Wire]:
+def _connected(layout: Layout, request: dict[str, Any], hop: str) -> Iterator[tuple[Wire, Streams]]:
     """A wire to the mover at the peer. When the link breaks, ssh's own last words are in the message."""
-    peer = request["peer"]
-    with tempfile.TemporaryFile() as words:
-        # In the mover, where there is no module; and it is talked to while it runs.
-        ssh = subprocess.Popen(  # pylint: disable=ansible-bad-function
-            ssh_command(layout, peer["address"], peer["port"], verb),
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=words,
-        )
-        if ssh.stdin is None or ssh.stdout is None:
-            raise ResilientVmError("ssh was started without pipes")
-        # The wire's threads close what they use when they are done with it, not Popen while they do.
-        wire = Wire(os.dup(ssh.stdout.fileno()), os.dup(ssh.stdin.fileno()), peer["name"])
-        ssh.stdout.close()
-        ssh.stdin.close()
-        try:
-            yield wire
-        except LinkBrokenError as error:
-            ssh.kill()
-            ssh.wait()
-            words.seek(0)
-            said = words.read().decode("utf-8", "replace").strip().splitlines()
-            if said:
-                raise LinkBrokenError(f"{error}: {said[-1]}") from error
-            raise
-        finally:
-            # Closing is saying goodbye: the other end's mover ends at the end of its input.
-            wire.close()
-            try:
-                ssh.wait(timeout=10)
-            except subprocess.TimeoutExpired:
-                ssh.kill()
-                ssh.wait()
+    peer, verb = request["peer"], HOPS[hop]
+
+    def start(*door: str) -> Ssh:
+        return Ssh(ssh_command(layout, peer["address"], peer["port"], " ".join((verb, *door))))
+
+    ssh = start()
+    wire = Wire(ssh.reader, ssh.writer, peer["name"])
+    streams = Streams(wire, hop != "fetch", request["streams"], start)
+    try:
+        yield wire, streams
+    except LinkBrokenError as error:
+        said = ssh.last_words() or streams.last_words()
+        if said:
+            raise LinkBrokenError(f"{error}: {said}") from error
+        raise
+    finally:
+        # Closing is saying goodbye: the other end's mover ends at the end of its input.
+        wire.close()
+        ssh.close()
+        streams.end()

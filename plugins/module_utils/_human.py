@@ -33,8 +33,8 @@ def human_age(age: timedelta) -> str:
     return f"{hours} h {minutes} min" if hours else f"{minutes} min"
 
 
-def limits_text(limits: Mapping[str, Any], compression: str) -> str:
-    """The limits a copy kept to, and what was done about compression, in one line."""
+def limits_text(limits: Mapping[str, Any], compression: str, streams: int = 1, streams_reason: str = "") -> str:
+    """The limits a copy kept to, what was done about compression, and its connections if it was not just one."""
     parts = [
         f"{human_size(limits[name])}/s{whose}"
         for name, whose in (("rate", ""), ("machine_rate", " for all copies on that machine"))
@@ -42,7 +42,10 @@ def limits_text(limits: Mapping[str, Any], compression: str) -> str:
     ]
     if limits.get("window"):
         parts.append(f"from {limits['window'].replace('-', ' to ')} ({limits['timezone']})")
-    return f"limits: {', '.join(parts) or 'none'}; compression: {compression}"
+    text = f"limits: {', '.join(parts) or 'none'}; compression: {compression}"
+    if streams > 1 or streams_reason:
+        text += f"; connections: {streams}" + (f" ({streams_reason})" if streams_reason else "")
+    return text
 
 
 def progress_text(progress: Mapping[str, Any]) -> str:

@@ -9,10 +9,12 @@ writes; where it receives, it grants the sender so many bytes at a time.
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import json
 import os
 import re
+import tempfile
 import threading
 import time
 from collections.abc import Callable
@@ -93,6 +95,7 @@ class Limits:
         self._sleep = sleep
         self._tokens = 0.0
         self._at = time.monotonic()
+        self._taking = threading.Lock()
 
     @classmethod
     def of(cls, document: dict[str, Any], shared: str) -> Limits:
@@ -111,15 +114,19 @@ class Limits:
         return max(4 * PIECE_BYTES, (min(rates) if rates else 1 << 30) // 4)
 
     def take(self, amount: int, paused: Callable[[str], None]) -> None:
-        """Wait until so many bytes may travel. ``paused`` is told until when, over and over, outside the window."""
-        self._wait_for_window(paused)
-        if self._rate:
-            now = time.monotonic()
-            self._tokens, wait = spend(self._tokens, now - self._at, self._rate, amount)
-            self._at = now
-            self._pause(wait)
-        if self._machine_rate:
-            self._pause(self._take_shared(amount))
+        """Wait until so many bytes may travel. ``paused`` is told until when, over and over, outside the window.
+
+        Several threads may ask; one waits behind the other. Raises ResilientVmError when the machine's rate is gone.
+        """
+        with self._taking:
+            self._wait_for_window(paused)
+            if self._rate:
+                now = time.monotonic()
+                self._tokens, wait = spend(self._tokens, now - self._at, self._rate, amount)
+                self._at = now
+                self._pause(wait)
+            if self._machine_rate:
+                self._pause(self._take_shared(amount))
 
     def _pause(self, seconds: float) -> None:
         if seconds > 0:
@@ -134,7 +141,7 @@ class Limits:
             self._sleep(_LOOK_SECONDS)
 
     def _take_shared(self, amount: int) -> float:
-        descriptor = os.open(self._bucket, os.O_RDWR)
+        descriptor = self._open_bucket()
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX)
             state = _bucket(os.pread(descriptor, 4096, 0))
@@ -148,6 +155,27 @@ class Limits:
             return wait
         finally:
             os.close(descriptor)
+
+    def _open_bucket(self) -> int:
+        """The file of the machine's rate; one that is gone is laid anew."""
+        try:
+            with contextlib.suppress(FileNotFoundError):
+                return os.open(self._bucket, os.O_RDWR)
+            # Complete before it has its name: the accounts of all customers must be able to write it.
+            descriptor, unnamed = tempfile.mkstemp(dir=os.path.dirname(self._bucket))
+            try:
+                os.fchmod(descriptor, 0o660)
+                with contextlib.suppress(FileExistsError):
+                    os.link(unnamed, self._bucket)
+            finally:
+                os.close(descriptor)
+                os.unlink(unnamed)
+            return os.open(self._bucket, os.O_RDWR)
+        except OSError as error:
+            raise ResilientVmError(
+                f"{self._bucket}, which holds the rate of all copies on the backup storage, can't be used "
+                f"({error.strerror}); run the site playbook"
+            ) from error
 
 
 def _bucket(text: bytes) -> dict[str, float]:
@@ -165,6 +193,8 @@ class Granted(Protocol):
     data_bytes_read: int
 
     def grant(self, amount: int) -> bool: ...
+
+    def fail(self, error: ResilientVmError) -> None: ...
 
 
 class Credit:
@@ -199,12 +229,19 @@ class Credit:
 
 
 def grant_all(wire: Granted, limits: Limits, paused: Callable[[str], None]) -> None:
-    """Grant a sender its bytes as the limits allow, never far ahead of what has arrived, until the connection ends."""
+    """Grant a sender its bytes as the limits allow, never far ahead of what has arrived, until the connection ends.
+
+    Runs in a thread of its own; where the limits fail, so does the transfer, which would wait for ever else.
+    """
     granted = 0
     while True:
         while granted - wire.data_bytes_read > limits.ahead_bytes:
             time.sleep(_GRANT_SECONDS)
-        limits.take(PIECE_BYTES, paused)
+        try:
+            limits.take(PIECE_BYTES, paused)
+        except ResilientVmError as error:
+            wire.fail(error)
+            return
         if not wire.grant(PIECE_BYTES):
             return
         granted += PIECE_BYTES

@@ -1,13 +1,13 @@
 # Copyright (c) 2026, edgecloud.resilient_vm contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A bounded queue between two threads that either side can close."""
+"""A bounded queue between threads that either side can close."""
 
 from __future__ import annotations
 
 import threading
 from collections import deque
-from typing import Generic, TypeVar
+from typing import Callable, Generic, TypeVar
 
 __all__ = ["Mailbox"]
 
@@ -22,7 +22,7 @@ class Mailbox(Generic[Item]):
         self._limit = limit_bytes
         self._items: deque[tuple[Item, int]] = deque()
         self._bytes = 0
-        self._busy = False
+        self._busy: set[int] = set()
         self._closed = False
         self._changed = threading.Condition()
 
@@ -38,20 +38,23 @@ class Mailbox(Generic[Item]):
             self._changed.notify_all()
             return True
 
-    def get(self) -> Item | None:
-        """The next item, or None when the mailbox is closed. Asking for it says that the one before is done with."""
+    def get(self, wanted: Callable[[Item], bool] | None = None) -> Item | None:
+        """The next item (that is ``wanted``), or None when the mailbox is closed. Asking for it says that the one
+        before, of the same thread, is done with."""
+        me = threading.get_ident()
         with self._changed:
-            self._busy = False
+            self._busy.discard(me)
             self._changed.notify_all()
-            while not self._items and not self._closed:
+            while not self._closed:
+                for place, (item, size_bytes) in enumerate(self._items):
+                    if wanted is None or wanted(item):
+                        del self._items[place]
+                        self._bytes -= size_bytes
+                        self._busy.add(me)
+                        self._changed.notify_all()
+                        return item
                 self._changed.wait()
-            if self._closed:
-                return None
-            item, size_bytes = self._items.popleft()
-            self._bytes -= size_bytes
-            self._busy = True
-            self._changed.notify_all()
-            return item
+            return None
 
     def settled(self) -> bool:
         """Wait until every item is done with. False: the mailbox was closed before."""

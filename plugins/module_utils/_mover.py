@@ -19,7 +19,9 @@ from typing import Any, Callable
 from ._change import held
 from ._errors import ResilientVmError
 from ._files import read_json
+from ._frames import DONE
 from ._hop import HOPS, transfer
+from ._lanes import Door, enter
 from ._layout import Layout
 from ._limits import Credit
 from ._offers import SnapshotSource
@@ -28,7 +30,7 @@ from ._receiver import Receiver
 from ._restore_store import RestoreStore, reading
 from ._sender import Sender
 from ._store import Store
-from ._wire import DONE, PROTOCOL, LinkBrokenError, Wire
+from ._wire import PROTOCOL, LinkBrokenError, Wire
 
 __all__ = ["installed_version", "main"]
 
@@ -62,14 +64,17 @@ def _layout(name: str) -> Layout:
 
 def _forced(name: str, verbs: str) -> int:
     """Serve the one verb a key's owner asked for, if the key's entry allows it."""
-    asked = os.environ.get("SSH_ORIGINAL_COMMAND", "")
+    asked, _space, door = os.environ.get("SSH_ORIGINAL_COMMAND", "").partition(" ")
     allowed = verbs.split(",")
     if asked not in allowed:
         raise ResilientVmError(f"this key may only ask for {' or '.join(allowed)} of {name}")
     layout = _layout(name)
     if asked == "epoch":
         return _tell_epoch(layout)
-    serve: dict[str, Callable[[Layout, Wire], None]] = {
+    if door:
+        enter(layout.name, door)
+        return 0
+    serve: dict[str, Callable[[Layout, Wire, str], None]] = {
         "send": _serve_send,
         "receive": _serve_receive,
         "restore": _serve_restore,
@@ -78,8 +83,9 @@ def _forced(name: str, verbs: str) -> int:
     reader, writer = os.dup(0), os.dup(1)
     os.dup2(2, 1)
     wire = Wire(reader, writer, "the backup storage")
+    further = Door(layout.name, wire, sends=asked == "send")
     try:
-        serve[asked](layout, wire)
+        serve[asked](layout, wire, further.name)
     except LinkBrokenError as error:
         sys.stderr.write(f"resilient-vm: {error}\n")
         return 1
@@ -94,6 +100,8 @@ def _forced(name: str, verbs: str) -> int:
             )
         )
         return 1
+    finally:
+        further.close()
     return 0
 
 
@@ -103,9 +111,9 @@ def _tell_epoch(layout: Layout) -> int:
     return 0
 
 
-def _serve_send(layout: Layout, wire: Wire) -> None:
+def _serve_send(layout: Layout, wire: Wire, door: str) -> None:
     heartbeat = _Heartbeat(layout.heartbeat)
-    wishes = wire.handshake("sender", layout.name, installed_version())["wishes"]
+    wishes = wire.handshake("sender", layout.name, installed_version(), door=door)["wishes"]
     os.nice(wishes["nice"])
     if wishes["limited"]:
         wire.credit = Credit(heartbeat)
@@ -121,16 +129,16 @@ def _serve_send(layout: Layout, wire: Wire) -> None:
         heartbeat.last()
 
 
-def _serve_receive(layout: Layout, wire: Wire) -> None:
-    wishes = wire.handshake("receiver", layout.name, installed_version())["wishes"]
+def _serve_receive(layout: Layout, wire: Wire, door: str) -> None:
+    wishes = wire.handshake("receiver", layout.name, installed_version(), door=door)["wishes"]
     os.nice(wishes["nice"])
     _refuse_when_active(layout)
     _receive(wire, Store(layout, "generations"))
 
 
-def _serve_restore(layout: Layout, wire: Wire) -> None:
+def _serve_restore(layout: Layout, wire: Wire, door: str) -> None:
     """Take an image that is to be restored here: on the active host, too, since no disk in use is written."""
-    wishes = wire.handshake("receiver", layout.name, installed_version())["wishes"]
+    wishes = wire.handshake("receiver", layout.name, installed_version(), door=door)["wishes"]
     os.nice(wishes["nice"])
     store = RestoreStore(layout)
     with reading(store.generations, store.base()):

@@ -9,14 +9,15 @@ import os
 import threading
 from typing import Any, Callable
 
-from . import _clock, _wire
+from . import _clock, _frames
 from ._digests import BLOCK_SIZE, DIGEST_SIZE, ZERO, differing_blocks, reread_slice, wrong_blocks
 from ._errors import ResilientVmError
 from ._files import locked, write_atomic
+from ._frames import Frame
 from ._incoming import Incoming, IncomingDisk
 from ._manifest import Definition, Disk, Manifest, Proven
 from ._store import Store, StoredImage, file_sha256
-from ._wire import Frame, LinkBrokenError, Wire
+from ._wire import LinkBrokenError, Wire
 
 __all__ = ["Receiver"]
 
@@ -53,7 +54,7 @@ class Receiver:
 
     def run(self) -> dict[str, Any]:
         """Receive and publish. The handshake is done already. Returns the result of this hop."""
-        offer = self._wire.expect(_wire.OFFER).document()
+        offer = self._wire.expect(_frames.OFFER).document()
         self._check(offer)
         here = self._store.read(offer["id"])
         if here.complete and here.manifest is not None:
@@ -139,27 +140,36 @@ class Receiver:
                 "size_bytes": disk.base.size_bytes,
             }
         self._wire.send_document(
-            _wire.DISK,
+            _frames.DISK,
             {"target": disk.target, "base": base, "distrust": distrust, "reread": reread},
         )
-        plan = self._wire.expect(_wire.PLAN).document()
+        plan = self._wire.expect(_frames.PLAN).document()
         telling = _Telling(self._wire, disk, everything=plan["known"] == "all")
         telling.start()
-        while True:
+        # No data comes before the first word of what is known, nor after as many frames as the disk's end tells of.
+        end: dict[str, Any] | None = None
+        frames = 0
+        while end is None or frames < end["data_frames"]:
             frame = self._wire.receive()
-            self._alive(frame.document() if frame.type == _wire.MARK else {})
-            if frame.type == _wire.DATA:
+            self._alive(frame.document() if frame.type == _frames.MARK else {})
+            if frame.type == _frames.DATA:
                 self._write(disk, frame)
                 counts.bytes_sent += frame.wire_bytes
-            elif frame.type == _wire.ZEROS:
-                disk.write_zeros(frame.block, self._inside(disk, frame.block, frame.count))
-            elif frame.type == _wire.CHECK:
-                self._compare(incoming, disk, frame, counts)
-            elif frame.type == _wire.DISK_END:
-                telling.finish()
-                return plan, frame.document()
-            elif frame.type != _wire.MARK:
+                frames += 1
+            elif end is not None:
                 self._wire.stranger()
+            elif frame.type == _frames.ZEROS:
+                disk.write_zeros(frame.block, self._inside(disk, frame.block, frame.count))
+            elif frame.type == _frames.CHECK:
+                self._compare(incoming, disk, frame, counts)
+            elif frame.type == _frames.DISK_END:
+                end = frame.document()
+            elif frame.type != _frames.MARK:
+                self._wire.stranger()
+        if frames > end["data_frames"]:
+            self._wire.stranger()
+        telling.finish()
+        return plan, end
 
     def _inside(self, disk: IncomingDisk, first: int, count: int) -> int:
         if count < 1 or first + count > disk.digests.blocks:
@@ -225,19 +235,19 @@ class Receiver:
 
     def _receive_definition(self, incoming: Incoming | None) -> list[Definition]:
         """Hear the definition; ``incoming`` None: it is here already."""
-        self._wire.send_document(_wire.END, {})
+        self._wire.send_document(_frames.END, {})
         files: list[Definition] = []
         while True:
             frame = self._wire.receive()
-            if frame.type == _wire.END:
+            if frame.type == _frames.END:
                 return files
-            if frame.type != _wire.FILE:
+            if frame.type != _frames.FILE:
                 self._wire.stranger()
             header = frame.document()
             name = header["name"]
             if os.path.basename(name) != name or name.startswith("."):
                 self._wire.stranger()
-            content = self._wire.expect(_wire.FILE).payload
+            content = self._wire.expect(_frames.FILE).payload
             if incoming is None:
                 continue
             path = os.path.join(incoming.path, name)
@@ -327,8 +337,8 @@ class _Telling(threading.Thread):
                 for first, count in self._ranges or []:
                     for at in range(first, first + count, _WINDOW):
                         blocks = min(_WINDOW, first + count - at)
-                        self._wire.send(_wire.KNOWN, self._disk.digests.read(at, blocks), at, blocks)
-            self._wire.send(_wire.KNOWN_END)
+                        self._wire.send(_frames.KNOWN, self._disk.digests.read(at, blocks), at, blocks)
+            self._wire.send(_frames.KNOWN_END)
             self._wire.flush()
         except (ResilientVmError, OSError, ValueError) as error:
             self._error = error
@@ -337,12 +347,12 @@ class _Telling(threading.Thread):
         position = 0
         for first, digests in self._disk.digests.runs():
             if first > position:
-                self._wire.send(_wire.KNOWN, block=position, count=first - position)
+                self._wire.send(_frames.KNOWN, block=position, count=first - position)
             count = len(digests) // DIGEST_SIZE
-            self._wire.send(_wire.KNOWN, digests, first, count)
+            self._wire.send(_frames.KNOWN, digests, first, count)
             position = first + count
         if position < self._disk.digests.blocks:
-            self._wire.send(_wire.KNOWN, block=position, count=self._disk.digests.blocks - position)
+            self._wire.send(_frames.KNOWN, block=position, count=self._disk.digests.blocks - position)
 
     def finish(self) -> None:
         self.join()

@@ -125,7 +125,8 @@ def _copied(variables: Mapping[str, Any], decision: Mapping[str, Any], plan: Map
         + (", going on with a copy that was running" if fetched.get("attached") else "")
     ]
     if "limits" in fetched:
-        lines.append(limits_text(fetched["limits"], fetched["compression"]))
+        connections = (fetched.get("streams", 1), fetched.get("streams_reason", ""))
+        lines.append(limits_text(fetched["limits"], fetched["compression"], *connections))
     return lines + [f"disk {disk['target']}: changes {_found(disk)}" for disk in fetched["disks"]]
 
 

@@ -12,10 +12,11 @@ from collections.abc import Iterator
 from functools import partial
 from typing import Any, Callable, Protocol
 
-from . import _wire
+from . import _frames
 from ._digests import BLOCK_SIZE, DIGEST_SIZE, ZERO, RootDigest, block_count, digests_of
+from ._frames import Buffer
 from ._regions import Known, Region, Work, join
-from ._wire import Buffer, Wire
+from ._wire import Wire
 
 __all__ = ["DiskSource", "Plan", "Sender", "Source"]
 
@@ -83,41 +84,44 @@ class Sender:
 
     def run(self) -> dict[str, Any]:
         """Returns the receiver's result. The handshake is done already."""
-        self._wire.send_document(_wire.OFFER, self._source.offer())
+        self._wire.send_document(_frames.OFFER, self._source.offer())
         while True:
             frame = self._wire.receive()
             self._alive()
-            if frame.type == _wire.DISK:
+            if frame.type == _frames.DISK:
                 self._send_disk(frame.document())
-            elif frame.type == _wire.END:
+            elif frame.type == _frames.END:
                 return self._finish()
-            elif frame.type != _wire.KEEP:
+            elif frame.type != _frames.KEEP:
                 self._wire.stranger()
 
     def _finish(self) -> dict[str, Any]:
         for name, content in self._source.definition():
-            self._wire.send_document(_wire.FILE, {"name": name, "size_bytes": len(content)})
-            self._wire.send(_wire.FILE, content)
+            self._wire.send_document(_frames.FILE, {"name": name, "size_bytes": len(content)})
+            self._wire.send(_frames.FILE, content)
         # Only now: everything the receiver will publish has been read.
         self._source.still_valid()
-        self._wire.send_document(_wire.END, {})
-        return self._wire.expect(_wire.DONE).document()
+        self._wire.send_document(_frames.END, {})
+        return self._wire.expect(_frames.DONE).document()
 
     def _send_disk(self, request: dict[str, Any]) -> None:
         plan, disk = self._source.plan(request)
         try:
-            self._wire.send_document(_wire.PLAN, {"how": plan.how, "known": plan.known, "reason": plan.reason})
+            before = self._wire.data_frames_sent
+            self._wire.send_document(_frames.PLAN, {"how": plan.how, "known": plan.known, "reason": plan.reason})
             pass_ = _DiskPass(self._wire, disk, plan.how, self._alive)
             pass_.send()
             if request.get("reread") and plan.how == "bitmap":
                 pass_.reread(*request["reread"])
             self._wire.send_document(
-                _wire.DISK_END,
+                _frames.DISK_END,
                 {
                     "root_digest": plan.root_digest or pass_.root_digest(),
                     "bytes_read": pass_.bytes_read,
                     "changed_bytes": pass_.changed_bytes,
                     "reread_bytes": pass_.reread_bytes,
+                    # Those on further streams may come after this word.
+                    "data_frames": self._wire.data_frames_sent - before,
                 },
             )
         finally:
@@ -187,7 +191,7 @@ class _DiskPass:
         if time.monotonic() >= self._next_mark:
             # The receiver sees only what differs; how far the looking is must be told.
             self._next_mark = time.monotonic() + _MARK_SECONDS
-            self._wire.send(_wire.MARK, json.dumps(facts).encode())
+            self._wire.send(_frames.MARK, json.dumps(facts).encode())
 
     def _send_zeros(self, work: Work) -> None:
         if work.known is None:
@@ -199,7 +203,7 @@ class _DiskPass:
         # An empty ``known``: the receiver has zeros there already.
 
     def _zeros(self, first: int, count: int) -> None:
-        self._wire.send(_wire.ZEROS, block=first, count=count)
+        self._wire.send(_frames.ZEROS, block=first, count=count)
         self.changed_bytes += count * BLOCK_SIZE
 
     def _send_chunk(self, first: int, count: int, known: bytes | None) -> None:
@@ -261,7 +265,7 @@ class _DiskPass:
     def _send_check(self, first: int, count: int, asked: Any) -> None:
         # Without digests: all of them are zero.
         digests = b"" if asked is None else self._read(asked)[1]
-        self._wire.send(_wire.CHECK, digests, first, count)
+        self._wire.send(_frames.CHECK, digests, first, count)
         self.reread_bytes += min(count * BLOCK_SIZE, self._disk.size_bytes - first * BLOCK_SIZE)
 
 
@@ -297,8 +301,8 @@ def _known_digests(wire: Wire) -> Iterator[Known]:
     """The digests the receiver sends, to their end."""
     while True:
         frame = wire.receive()
-        if frame.type == _wire.KNOWN_END:
+        if frame.type == _frames.KNOWN_END:
             return
-        if frame.type != _wire.KNOWN:
+        if frame.type != _frames.KNOWN:
             wire.stranger()
         yield Known(frame.block, frame.count, bytes(frame.payload))

@@ -187,6 +187,15 @@ TABLE: tuple[Setting, ...] = (
         hint="auto, off or a zstd level from 1 to 19",
     ),
     Setting(
+        "streams",
+        "str",
+        "Over how many connections of ssh an image travels: C(auto) takes more than one where the way is so long that "
+        "one cannot fill the link, a number opens as many at once.",
+        default="auto",
+        pattern=r"auto|[1-8]",
+        hint="auto or a number from 1 to 8",
+    ),
+    Setting(
         "transfer_bytes_per_second",
         "int",
         "A copy of the VM takes no more of the line than this; 0 for as much as there is.",

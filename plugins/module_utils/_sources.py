@@ -11,10 +11,10 @@ from typing import Any
 
 from ._digests import BLOCK_SIZE, DigestFile, block_count, differing_blocks, wrong_blocks
 from ._errors import ResilientVmError
+from ._frames import Buffer
 from ._manifest import Disk
 from ._regions import Extent, Region, block_regions
 from ._store import Store, StoredImage
-from ._wire import Buffer
 
 try:
     import nbd

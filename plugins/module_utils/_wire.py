@@ -1,107 +1,50 @@
 # Copyright (c) 2026, edgecloud.resilient_vm contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""How two movers talk: typed frames over a pair of pipes, with a handshake that refuses strangers.
+"""How two movers talk: frames over a pair of pipes, with a handshake that refuses strangers.
 
-A frame is 20 bytes (type, packed or not, number of blocks, length of the payload, first block) and its payload. A data
-frame's payload is its blocks' digests and then their bytes, those as one zstd frame when the header says packed.
-One thread writes and one reads ahead, so that the work at either end and the link overlap.
+One thread writes and one reads ahead, so that the work at either end and the link overlap. Data frames may also travel
+over further streams, each with a thread of its own; whichever stream has room takes the next one.
 """
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
 import json
+import math
 import os
-import struct
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any, NoReturn, Union
+from collections.abc import Callable
+from typing import Any, NoReturn
 
+from . import _frames
 from ._compression import AVAILABLE, Compressor, decompress
 from ._digests import BLOCK_SIZE, DIGEST_SIZE
 from ._errors import ResilientVmError
-from ._limits import PIECE_BYTES, Credit
+from ._frames import ABORT, CREDIT, DATA, ECHO, HEADER, HELLO, KNOCK, LANE, MAX_PAYLOAD, Buffer, Frame, Outgoing
+from ._limits import Credit
 from ._mailbox import Mailbox
 
-__all__ = [
-    "ABORT",
-    "CHECK",
-    "CREDIT",
-    "DATA",
-    "DISK",
-    "DISK_END",
-    "DONE",
-    "END",
-    "FILE",
-    "HELLO",
-    "KEEP",
-    "KNOWN",
-    "KNOWN_END",
-    "MARK",
-    "OFFER",
-    "PLAN",
-    "PROTOCOL",
-    "ZEROS",
-    "Frame",
-    "LinkBrokenError",
-    "Wire",
-]
+__all__ = ["PROTOCOL", "LinkBrokenError", "Wire"]
 
-PROTOCOL = 2
+PROTOCOL = 3
 
-_HEADER = struct.Struct(">BBxxIIQ")
-# A data frame carries at most 1 MiB of blocks and their digests; documents are far smaller.
-MAX_PAYLOAD = 16 << 20
 # What may wait to be written, and what may have been read ahead: a few frames of 1 MiB each.
 _AHEAD_BYTES = 4 << 20
-# A pipe's usual 64 KiB make two programs take turns; 1 MiB is what every user may ask for.
-_PIPE_BYTES = 1 << 20
-_F_SETPIPE_SZ = 1031
 _LAST_WORDS_SECONDS = 2.0
-
-HELLO, OFFER, DISK, PLAN, KNOWN, KNOWN_END, DATA, ZEROS = range(1, 9)
-CHECK, DISK_END, FILE, END, DONE, ABORT, CREDIT, KEEP, MARK = range(9, 18)
-
-Buffer = Union[bytes, bytearray, memoryview]
+# As long as ssh takes to notice that the other machine is gone.
+_ALONE_SECONDS = 30.0
+# The shortest of some round trips is the link's; the others had to wait for a processor.
+_ECHOES = 3
 
 
 class LinkBrokenError(ResilientVmError):
     """The other end went away without a word; the transfer can be tried again."""
 
 
-@dataclass(frozen=True)
-class Frame:
-    """One frame. ``block`` is the first block it speaks of, ``count`` how many blocks. ``payload`` are a data frame's
-    digests, else all there is; ``data`` are a data frame's blocks, unpacked. ``wire_bytes``: its length on the wire."""
-
-    type: int
-    block: int
-    count: int
-    payload: Buffer
-    data: Buffer = b""
-    wire_bytes: int = 0
-
-    def document(self) -> dict[str, Any]:
-        value = json.loads(bytes(self.payload))
-        if not isinstance(value, dict):
-            raise ResilientVmError("the other end sent something that is not a document; run the site playbook")
-        return value
-
-
-@dataclass(frozen=True)
-class _Outgoing:
-    type: int
-    block: int
-    count: int
-    parts: Sequence[Buffer]
-
-
 class Wire:
-    """One end of the conversation, over two file descriptors that it closes. Counts the bytes it sends and receives.
+    """One end of the conversation, over two file descriptors that it closes. Counts the bytes it sends and receives,
+    and in ``streams`` over how many streams data frames travelled.
 
     ``compressor``: packs the blocks of data frames that are sent; set it once the handshake says the other end can
     unpack them. ``gate``: called with a number of bytes before so many of a data frame are written; it waits.
@@ -117,12 +60,13 @@ class Wire:
         self.bytes_sent = 0
         self.bytes_received = 0
         self.data_bytes_read = 0
-        self._outbox: Mailbox[_Outgoing] = Mailbox(_AHEAD_BYTES)
+        self.data_frames_sent = 0
+        self.streams = 1
+        self._counting = threading.Lock()
+        self._echoes: Mailbox[bool] = Mailbox(_AHEAD_BYTES)
+        self._outbox: Mailbox[Outgoing] = Mailbox(_AHEAD_BYTES)
         self._inbox: Mailbox[Frame | ResilientVmError] = Mailbox(_AHEAD_BYTES)
-        for descriptor in (reader, writer):
-            # Not a pipe, or the user's pipes are many: then it goes on with what it has.
-            with contextlib.suppress(OSError):
-                fcntl.fcntl(descriptor, _F_SETPIPE_SZ, _PIPE_BYTES)
+        _frames.widen(reader, writer)
         for work in (self._write_all, self._read_all):
             threading.Thread(target=work, daemon=True).start()
 
@@ -130,19 +74,20 @@ class Wire:
 
     def send(self, kind: int, payload: Buffer = b"", block: int = 0, count: int = 0) -> None:
         """Put a frame on its way. Nothing may change the payload afterwards."""
-        self._post(_Outgoing(kind, block, count, (payload,)))
+        self._post(Outgoing(kind, block, count, (payload,)))
 
     def send_data(self, block: int, count: int, digests: Buffer, data: Buffer) -> None:
         """Put blocks and their digests on their way."""
-        self._post(_Outgoing(DATA, block, count, (digests, data)))
+        self.data_frames_sent += 1
+        self._post(Outgoing(DATA, block, count, (digests, data)))
 
-    def _post(self, frame: _Outgoing) -> None:
+    def _post(self, frame: Outgoing) -> None:
         if not self._outbox.put(frame, sum(len(part) for part in frame.parts)):
             self._broken()
 
     def grant(self, amount: int) -> bool:
         """Allow the sender so many more bytes of data frames. False: the connection ended."""
-        return self._outbox.put(_Outgoing(CREDIT, amount, 0, ()), 0)
+        return self._outbox.put(Outgoing(CREDIT, amount, 0, ()), 0)
 
     def flush(self) -> None:
         """Wait until everything is written."""
@@ -155,36 +100,60 @@ class Wire:
 
     def _write_all(self) -> None:
         try:
+            self._write_each(self._writer)
+        finally:
+            os.close(self._writer)
+
+    def _write_each(self, writer: int, lane: bool = False) -> None:
+        """Write what is to be sent; over a further stream only data frames, packed by a compressor of its own."""
+        compressor, carried = None, not lane
+        try:
             while True:
-                frame = self._outbox.get()
+                frame = self._outbox.get(_is_data if lane else None)
                 if frame is None:
                     return
-                self._write_frame(frame)
+                if not carried:
+                    self._carries()
+                    compressor = Compressor(self.compressor.mode) if self.compressor is not None else None
+                    carried = True
+                self._write_frame(frame, writer, compressor if lane else self.compressor)
         except OSError:
             # The other end is gone. Whoever sends next hears of it.
             return
+        except ResilientVmError as error:
+            # Closed first: whoever sends next then listens for the reason.
+            self._outbox.close()
+            self.fail(error)
         finally:
             self._outbox.close()
-            os.close(self._writer)
 
-    def _write_frame(self, frame: _Outgoing) -> None:
+    def _write_frame(self, frame: Outgoing, writer: int, compressor: Compressor | None) -> None:
         parts, packed = list(frame.parts), None
-        if frame.type == DATA and self.compressor is not None:
-            packed = self.compressor.pack(memoryview(parts[1]))
+        if frame.type == DATA and compressor is not None:
+            packed = compressor.pack(memoryview(parts[1]))
             if packed is not None:
                 parts[1] = packed
         length = sum(len(part) for part in parts)
-        header = _HEADER.pack(frame.type, packed is not None, frame.count, length, frame.block)
+        header = HEADER.pack(frame.type, packed is not None, frame.count, length, frame.block)
         started = time.monotonic()
         if frame.type == DATA and self.gate is not None:
-            for piece in _pieces([header, *parts]):
+            for piece in _frames.pieces([header, *parts]):
                 self.gate(len(piece))
-                _write([piece], self._writer)
+                _frames.write([piece], writer)
         else:
-            _write([header, *parts], self._writer)
-        self.bytes_sent += len(header) + length
-        if frame.type == DATA and self.compressor is not None:
-            self.compressor.sent(length, time.monotonic() - started, raw=packed is None)
+            _frames.write([header, *parts], writer)
+        with self._counting:
+            self.bytes_sent += len(header) + length
+        if frame.type == DATA and compressor is not None:
+            compressor.sent(length, time.monotonic() - started, raw=packed is None)
+
+    def fail(self, error: ResilientVmError) -> None:
+        """Have whoever receives next stop with this error."""
+        self._inbox.put(error, 0)
+
+    def _carries(self) -> None:
+        with self._counting:
+            self.streams += 1
 
     def _broken(self) -> NoReturn:
         """Raise what the other end said before it went away, if it said anything."""
@@ -198,48 +167,79 @@ class Wire:
 
     def _read_all(self) -> None:
         try:
-            while True:
-                frame = self._read_frame()
-                if frame.type == CREDIT and self.credit is not None:
-                    self.credit.grant(frame.block)
-                    continue
-                if not self._inbox.put(frame, len(frame.payload) + len(frame.data)):
-                    return
-        except ResilientVmError as error:
-            self._inbox.put(error, 0)
-        except OSError as error:
-            self._inbox.put(LinkBrokenError(f"the connection to {self.peer} broke ({error.strerror})"), 0)
+            self._read_each(self._reader)
         finally:
             if self.credit is not None:
                 self.credit.close()
+            self._echoes.close()
             os.close(self._reader)
 
-    def _read_frame(self) -> Frame:
-        kind, packed, count, length, block = _HEADER.unpack(self._read(_HEADER.size))
-        if not HELLO <= kind <= MARK or length > MAX_PAYLOAD:
+    def _read_each(self, reader: int, lane: bool = False) -> None:
+        """Read ahead to the end of a stream, over a further one only data frames."""
+        carried = not lane
+        try:
+            while True:
+                frame = self._read_frame(reader)
+                if lane and frame.type != DATA:
+                    self.stranger()
+                if not carried:
+                    self._carries()
+                    carried = True
+                if frame.type == CREDIT and self.credit is not None:
+                    self.credit.grant(frame.block)
+                elif frame.type == ECHO and frame.count:
+                    self._outbox.put(Outgoing(ECHO, 0, 0, ()), 0)
+                elif frame.type == ECHO:
+                    self._echoes.put(True, 0)
+                elif not self._inbox.put(frame, len(frame.payload) + len(frame.data)):
+                    return
+        except LinkBrokenError as error:
+            self._ended(error, lane)
+        except ResilientVmError as error:
+            self.fail(error)
+        except OSError as error:
+            self._ended(LinkBrokenError(f"the connection to {self.peer} broke ({error.strerror})"), lane)
+
+    def _ended(self, error: LinkBrokenError, lane: bool) -> None:
+        if not lane:
+            self.fail(error)
+            return
+        # An end that stops closes all its streams, and says why on the first one: not to be cut short. Nor does it
+        # matter that one ends when all it carried has come.
+        timer = threading.Timer(_ALONE_SECONDS, self.fail, (error,))
+        timer.daemon = True
+        timer.start()
+
+    def _read_frame(self, reader: int) -> Frame:
+        kind, packed, count, length, block = HEADER.unpack(self._read(reader, HEADER.size))
+        if not HELLO <= kind <= LANE or length > MAX_PAYLOAD:
             self.stranger()
         if kind == DATA:
-            self.data_bytes_read += _HEADER.size
-        payload: Buffer = self._read(length, data=kind == DATA)
+            self._count_data(HEADER.size)
+        payload: Buffer = self._read(reader, length, data=kind == DATA)
         data: Buffer = b""
         if kind == DATA:
             view = memoryview(payload)
             payload, data = view[: count * DIGEST_SIZE], view[count * DIGEST_SIZE :]
             if packed:
                 data = decompress(data, count * BLOCK_SIZE)
-        return Frame(kind, block, count, payload, data, _HEADER.size + length)
+        return Frame(kind, block, count, payload, data, HEADER.size + length)
 
-    def _read(self, count: int, data: bool = False) -> bytearray:
+    def _read(self, reader: int, count: int, data: bool = False) -> bytearray:
         content = bytearray(count)
         view = memoryview(content)
         while view:
-            arrived = os.readv(self._reader, [view])
+            arrived = os.readv(reader, [view])
             if arrived == 0:
                 raise LinkBrokenError(f"the connection to {self.peer} broke")
             view = view[arrived:]
             if data:
-                self.data_bytes_read += arrived
+                self._count_data(arrived)
         return content
+
+    def _count_data(self, count: int) -> None:
+        with self._counting:
+            self.data_bytes_read += count
 
     def receive(self) -> Frame:
         """The next frame. Raises LinkBrokenError at the end of the stream, and the other end's own words on ABORT."""
@@ -267,6 +267,46 @@ class Wire:
             "have one version"
         )
 
+    # further streams
+
+    def lane(self, reader: int, writer: int, sends: bool) -> None:
+        """Carry data frames over one more stream, in the calling thread, until that or the wire ends; closes both
+        descriptors. Raises ResilientVmError when it ended before it could be used.
+
+        The sender knocks, and sends nothing before the receiver has answered; from its answer on the receiver takes
+        the stream's end for the wire's, a while later. So whatever was sent is either received or breaks the transfer.
+        """
+        _frames.widen(reader, writer)
+        try:
+            try:
+                if sends:
+                    _frames.write([KNOCK], writer)
+                if self._read_frame(reader).type != LANE:
+                    self.stranger()
+                if not sends:
+                    _frames.write([KNOCK], writer)
+            except OSError as error:
+                raise LinkBrokenError(f"a further stream to {self.peer} broke ({error.strerror})") from error
+            if sends:
+                self._write_each(writer, lane=True)
+            else:
+                self._read_each(reader, lane=True)
+        finally:
+            os.close(reader)
+            os.close(writer)
+
+    def round_trip(self) -> float:
+        """Seconds the other end is away. To be asked before data flows: an echo waits behind what is on its way."""
+        shortest = math.inf
+        for _echo in range(_ECHOES):
+            started = time.monotonic()
+            self.send(ECHO, count=1)
+            if self._echoes.get() is None:
+                # The connection ended; whoever receives next hears of it.
+                break
+            shortest = min(shortest, time.monotonic() - started)
+        return shortest
+
     # beginning and end
 
     def abort(self, error: ResilientVmError) -> None:
@@ -276,14 +316,16 @@ class Wire:
         except ResilientVmError:
             return
 
-    def handshake(self, role: str, vm: str, version: str, wishes: dict[str, Any] | None = None) -> dict[str, Any]:
+    def handshake(
+        self, role: str, vm: str, version: str, wishes: dict[str, Any] | None = None, door: str | None = None
+    ) -> dict[str, Any]:
         """Say who we are and hear who the other end is. Raises ResilientVmError unless both belong together.
 
         ``wishes``: what the backup storage's end asks for (``compression``, a mode, and ``limited``, whether the sender
-        waits for credit); the other end passes None and follows.
+        waits for credit); the other end passes None and follows, and tells its ``door`` for further streams.
         """
         hello = {"protocol": PROTOCOL, "version": version, "role": role, "vm": vm, "zstd": AVAILABLE}
-        self.send_document(HELLO, {**hello, "wishes": wishes})
+        self.send_document(HELLO, {**hello, "wishes": wishes, "door": door})
         other = self.expect(HELLO).document()
         if (other.get("protocol"), other.get("version")) != (PROTOCOL, version):
             raise ResilientVmError(
@@ -307,19 +349,5 @@ class Wire:
         self._inbox.close()
 
 
-def _write(parts: list[Buffer], descriptor: int) -> None:
-    """Write parts one after the other, without joining them first."""
-    views = [memoryview(part) for part in parts if len(part)]
-    while views:
-        written = os.writev(descriptor, views)
-        while views and written >= len(views[0]):
-            written -= len(views.pop(0))
-        if written:
-            views[0] = views[0][written:]
-
-
-def _pieces(parts: list[Buffer]) -> Iterator[memoryview]:
-    for part in parts:
-        view = memoryview(part)
-        for at in range(0, len(view), PIECE_BYTES):
-            yield view[at : at + PIECE_BYTES]
+def _is_data(frame: Outgoing) -> bool:
+    return frame.type == DATA

@@ -72,6 +72,15 @@ options:
       - Without python3-zstandard on both machines nothing is compressed, and RV(compression) says so.
     type: str
     default: auto
+  streams:
+    description:
+      - Over how many connections of ssh the data travels. OpenSSH lets 2 MiB of each be under way, which is less than a
+        long and fast link holds.
+      - V(auto) opens three more when the other machine is over 5 ms away and the first one is seen to bring what its
+        window allows; V(1) to V(8) opens so many at once.
+    type: str
+    choices: [auto, "1", "2", "3", "4", "5", "6", "7", "8"]
+    default: auto
   limits:
     description: What the copy keeps to.
     type: dict
@@ -204,6 +213,16 @@ compression:
   returned: when a transfer ran
   type: str
   sample: zstd auto
+streams:
+  description: Over how many connections data travelled.
+  returned: when a transfer ran
+  type: int
+  sample: 1
+streams_reason:
+  description: Why a connection besides the first could not be used; empty when there is nothing to tell.
+  returned: when a transfer ran
+  type: str
+  sample: ""
 limits:
   description: The limits that were in force.
   returned: when a transfer ran
@@ -316,6 +335,7 @@ def argument_spec() -> dict[str, Any]:
         "base": {"type": "str"},
         "reread_share": {"type": "int", "default": 14},
         "compression": {"type": "str", "default": "auto"},
+        "streams": {"type": "str", "choices": ["auto", *map(str, range(1, 9))], "default": "auto"},
         "limits": {
             "type": "dict",
             "default": {},
@@ -362,7 +382,7 @@ def main() -> None:
             module.exit_json(changed=True, image_id=wanted["image_id"], published=False, **estimate(layout, wanted))
         request = {
             name: wanted[name]
-            for name in ("hop", "image_id", "peer", "reread_share", "compression", "limits", "full_copies")
+            for name in ("hop", "image_id", "peer", "reread_share", "compression", "streams", "limits", "full_copies")
         }
         token, attached = (wanted["token"], wanted["attached"]) if wanted["token"] else transfer.begin(request)
         result = transfer.wait(token, wanted["image_id"], wanted["wait_seconds"])

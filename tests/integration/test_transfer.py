@@ -67,6 +67,8 @@ def test_a_copy_keeps_to_its_rate_and_shows_how_far_it_is(line: Line) -> None:
     for hop in ("fetch", "refresh"):
         result = line.document("result", hop)
         assert result["limits"]["rate"] == RATE
+        # One connection is enough for what it may bring.
+        assert result["streams"] == 1
         assert result["bytes_sent"] >= 24 * MIB
         # What may be sent at once, and what was sent before it was limited, is a small part of the whole.
         assert result["bytes_sent"] / result["seconds"] < 1.05 * RATE
@@ -86,6 +88,22 @@ def test_what_shrinks_is_packed_on_a_slow_line(line: Line) -> None:
     assert result["compression"] == "zstd auto"
     assert result["disks"][0]["changed_bytes"] == 24 * MIB
     assert result["bytes_sent"] < 18 * MIB
+    line.world.check_newest(VM, FORMATS)
+
+
+def test_a_copy_over_several_connections_is_right(line: Line) -> None:
+    line.write("cat /dev/urandom", 48)
+    # Time for the connections to come up; on a lab's bare line the copy would be over before.
+    line.world.lab("shape", "c", "100mbit")
+    try:
+        output = line.cycle(streams=3)
+    finally:
+        line.world.lab("shape", "c", "off")
+    for hop in ("fetch", "refresh"):
+        result = line.document("result", hop)
+        assert result["disks"][0]["changed_bytes"] == 48 * MIB, hop
+        assert (result["streams"], result["streams_reason"]) == (3, ""), hop
+    assert "connections: 3" in output
     line.world.check_newest(VM, FORMATS)
 
 

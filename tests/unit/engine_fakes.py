@@ -8,11 +8,11 @@ from __future__ import annotations
 import os
 import random
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from ansible_collections.edgecloud.resilient_vm.plugins.module_utils import _wire
+from ansible_collections.edgecloud.resilient_vm.plugins.module_utils import _frames, _wire
 from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._digests import (
     BLOCK_SIZE,
     RootDigest,
@@ -106,14 +106,39 @@ class Snapshot:
 
 
 Cut = ConnectionAbortedError
+# Carries what it reads from one descriptor to another.
+Carrier = Callable[[int, int], object]
 
 
-def transfer(source: Any, store: Store, cut_after: int | None = None, **options: Any) -> dict[str, Any]:
-    """Move an image between two threads. ``cut_after``: break the link after so many data frames."""
+def join(sender: _wire.Wire, receiver: _wire.Wire, held: Carrier | None = None) -> list[threading.Thread]:
+    """One more stream between two wires, over pipes or what ``held`` does to it; the threads that serve it."""
+    down, up = os.pipe(), os.pipe()
+    arriving = down[0]
+    threads = []
+    if held is not None:
+        arriving, leaving = os.pipe()
+        threads.append(threading.Thread(target=held, args=(down[0], leaving), daemon=True))
+    ends = ((sender, up[0], down[1], True), (receiver, arriving, up[1], False))
+    threads += [threading.Thread(target=wire.lane, args=words, daemon=True) for wire, *words in ends]
+    for thread in threads:
+        thread.start()
+    return threads
+
+
+def transfer(
+    source: Any,
+    store: Store,
+    cut_after: int | None = None,
+    further: Callable[[_wire.Wire, _wire.Wire], object] = lambda _sender, _receiver: None,
+    **options: Any,
+) -> dict[str, Any]:
+    """Move an image between two threads. ``cut_after``: break the link after so many data frames. ``further`` opens
+    more streams between both ends."""
     down, up = os.pipe(), os.pipe()
     there = _wire.Wire(up[0], down[1], "receiver")
     here = _wire.Wire(down[0], up[1], "sender")
     failed: list[BaseException] = []
+    further(there, here)
 
     def send() -> None:
         try:
@@ -137,7 +162,7 @@ def transfer(source: Any, store: Store, cut_after: int | None = None, **options:
 
     try:
         result = Receiver(here, store, alive, options.pop("expected", None), **options, full_copies=True).run()
-        here.send_document(_wire.DONE, result)
+        here.send_document(_frames.DONE, result)
         result["wire_bytes"] = here.bytes_received + here.bytes_sent
         return result
     finally:

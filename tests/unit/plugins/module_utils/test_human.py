@@ -63,3 +63,8 @@ def test_progress_of_a_transfer_that_has_said_nothing_yet() -> None:
 )
 def test_limits(limits: dict[str, Any], text: str) -> None:
     assert limits_text(limits, "off") == text
+
+
+def test_several_connections_are_told_and_why_there_were_not_more() -> None:
+    assert limits_text({}, "off", 4) == "limits: none; compression: off; connections: 4"
+    assert limits_text({}, "off", 2, "refused") == "limits: none; compression: off; connections: 2 (refused)"

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import fcntl
 import os
+import threading
 from datetime import datetime, timedelta, timezone
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -21,8 +23,10 @@ from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._limits imp
     Limits,
     Window,
     acquire_slot,
+    grant_all,
     spend,
 )
+from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._wire import Wire
 
 RATE = 1_000_000
 
@@ -129,6 +133,37 @@ def test_a_bucket_that_a_killed_transfer_left_half_written_is_an_empty_one(tmp_p
     waited: list[float] = []
     Limits(machine_rate=RATE, shared=str(tmp_path), sleep=waited.append).take(PIECE_BYTES, print)
     assert sum(waited) <= PIECE_BYTES / RATE
+
+
+def test_a_rate_whose_file_is_gone_is_kept_again(tmp_path: Path) -> None:
+    waited: list[float] = []
+    limits = Limits(machine_rate=RATE, shared=str(tmp_path), sleep=waited.append)
+    for _each in range(10):
+        limits.take(PIECE_BYTES, print)
+    assert sum(waited) > 0
+    assert os.listdir(tmp_path) == ["rate.json"]
+    # The accounts of all customers count in it.
+    assert (tmp_path / "rate.json").stat().st_mode & 0o777 == 0o660
+
+
+def test_a_rate_that_cannot_be_kept_ends_the_copy_with_its_reason(tmp_path: Path) -> None:
+    limits = Limits(machine_rate=RATE, shared=str(tmp_path / "gone"))
+    down, up = os.pipe(), os.pipe()
+    here, there = Wire(down[0], up[1], "there"), Wire(up[0], down[1], "here")
+    threading.Thread(target=grant_all, args=(here, limits, print), daemon=True).start()
+    with pytest.raises(ResilientVmError, match=r"rate\.json, which holds the rate of all .*; run the site playbook"):
+        here.receive()
+    # And where this end sends.
+    there.gate = partial(limits.take, paused=print)
+
+    def send_on() -> None:
+        for number in range(100):
+            there.send_data(number, 1, bytes(32), bytes(1 << 16))
+
+    with pytest.raises(ResilientVmError, match="run the site playbook"):
+        send_on()
+    here.close()
+    there.close()
 
 
 def test_a_slot_is_waited_for_and_given_back(tmp_path: Path) -> None:

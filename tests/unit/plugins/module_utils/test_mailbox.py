@@ -63,3 +63,37 @@ def test_closing_lets_everybody_go() -> None:
     assert answers == [False, False]
     assert box.get() is None
     assert not box.put("c", 1)
+
+
+def test_who_wants_only_some_items_leaves_the_others_in_their_order() -> None:
+    box: Mailbox[int] = Mailbox(10)
+    for number in (1, 2, 3, 4):
+        box.put(number, 1)
+    assert [box.get(lambda item: item % 2 == 0), box.get(), box.get(lambda item: item == 4), box.get()] == [2, 1, 4, 3]
+
+
+def test_settled_waits_for_every_thread_that_works_on_an_item() -> None:
+    box: Mailbox[str] = Mailbox(10)
+    go, taken, settled = threading.Event(), threading.Semaphore(0), threading.Event()
+    for item in ("quick", "slow"):
+        box.put(item, 1)
+
+    def work() -> None:
+        item = box.get()
+        taken.release()
+        if item == "slow":
+            go.wait(10)
+        box.get()
+
+    def settle() -> None:
+        assert box.settled()
+        settled.set()
+
+    for task in (work, work, settle):
+        threading.Thread(target=task, daemon=True).start()
+    for _each in range(2):
+        assert taken.acquire(timeout=10)
+    assert not settled.wait(0.1)
+    go.set()
+    assert settled.wait(10)
+    box.close()

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from ansible_collections.edgecloud.resilient_vm.plugins.module_utils import _wire
+from ansible_collections.edgecloud.resilient_vm.plugins.module_utils import _frames, _wire
 from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._compression import Compressor
 from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._digests import BLOCK_SIZE, DIGEST_SIZE
 from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._errors import ResilientVmError
@@ -32,11 +32,11 @@ def ends() -> Iterator[tuple[_wire.Wire, _wire.Wire]]:
 
 def test_frames_arrive_in_order_with_what_they_carry(ends: tuple[_wire.Wire, _wire.Wire]) -> None:
     here, there = ends
-    here.send(_wire.ZEROS, block=7, count=3)
+    here.send(_frames.ZEROS, block=7, count=3)
     here.send_data(1 << 40, 2, b"d" * 2 * DIGEST_SIZE, b"x" * (BLOCK_SIZE + 5))
-    here.send_document(_wire.END, {"a": 1})
+    here.send_document(_frames.END, {"a": 1})
     first, second, third = (there.receive() for _each in range(3))
-    assert (first.type, first.block, first.count) == (_wire.ZEROS, 7, 3)
+    assert (first.type, first.block, first.count) == (_frames.ZEROS, 7, 3)
     assert (second.block, bytes(second.payload)) == (1 << 40, b"d" * 2 * DIGEST_SIZE)
     assert bytes(second.data) == b"x" * (BLOCK_SIZE + 5)
     assert third.document() == {"a": 1}
