@@ -148,8 +148,9 @@ class Door:
                 for descriptor in descriptors:
                     os.close(descriptor)
                 return
+            reader, writer = descriptors
             try:
-                self._wire.lane(*descriptors, sends=self._sends)
+                self._wire.lane(reader, writer, self._sends)
             except ResilientVmError:
                 # It was not used, and the backup storage, which opened it, tells.
                 return
