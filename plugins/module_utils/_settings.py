@@ -189,8 +189,7 @@ TABLE: tuple[Setting, ...] = (
     Setting(
         "streams",
         "str",
-        "Over how many connections of ssh an image travels: C(auto) takes more than one where the way is so long that "
-        "one cannot fill the link, a number opens as many at once.",
+        "How many connections of ssh an image travels over; with C(auto) several where one cannot fill a long link.",
         default="auto",
         pattern=r"auto|[1-8]",
         hint="auto or a number from 1 to 8",
