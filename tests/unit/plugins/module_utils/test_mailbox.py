@@ -74,13 +74,13 @@ def test_who_wants_only_some_items_leaves_the_others_in_their_order() -> None:
 
 def test_settled_waits_for_every_thread_that_works_on_an_item() -> None:
     box: Mailbox[str] = Mailbox(10)
-    go, taken, settled = threading.Event(), threading.Semaphore(0), threading.Event()
+    go, taken, settled = threading.Event(), threading.Barrier(3), threading.Event()
     for item in ("quick", "slow"):
         box.put(item, 1)
 
     def work() -> None:
         item = box.get()
-        taken.release()
+        taken.wait(10)
         if item == "slow":
             go.wait(10)
         box.get()
@@ -91,8 +91,7 @@ def test_settled_waits_for_every_thread_that_works_on_an_item() -> None:
 
     for task in (work, work, settle):
         threading.Thread(target=task, daemon=True).start()
-    for _each in range(2):
-        assert taken.acquire(timeout=10)
+    taken.wait(10)
     assert not settled.wait(0.1)
     go.set()
     assert settled.wait(10)
