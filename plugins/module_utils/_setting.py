@@ -44,6 +44,8 @@ class Setting:
     minimum: int | None = None
     maximum: int | None = None
     pattern: str = ""
+    # Whether a text may be a number; YAML knows one without quotes as such.
+    numbers: bool = False
     # What a good value is, where type and range don't say it.
     hint: str = ""
 
@@ -73,6 +75,8 @@ class Setting:
                     f"set it in the inventory (group_vars/all.yml) to {self.wanted}"
                 )
             return self.default
+        if self.numbers and isinstance(raw, int) and not isinstance(raw, bool):
+            raw = str(raw)
         value = _convert(self.type, raw)
         if value is None or not self._accepts(value):
             default = "" if self.default in (None, "", [], {}) else f" (default {_yaml_word(self.default)})"

@@ -184,6 +184,7 @@ TABLE: tuple[Setting, ...] = (
         "Whether images are compressed on their way: C(auto) where that is faster, C(off), or always at a zstd level.",
         default="auto",
         pattern=r"auto|off|[1-9]|1[0-9]",
+        numbers=True,
         hint="auto, off or a zstd level from 1 to 19",
     ),
     Setting(
@@ -192,6 +193,7 @@ TABLE: tuple[Setting, ...] = (
         "How many connections of ssh an image travels over; with C(auto) several where one cannot fill a long link.",
         default="auto",
         pattern=r"auto|[1-8]",
+        numbers=True,
         hint="auto or a number from 1 to 8",
     ),
     Setting(

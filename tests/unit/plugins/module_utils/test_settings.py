@@ -146,3 +146,15 @@ def test_a_slip_of_the_pen_is_told_with_the_right_name() -> None:
     assert unknown(["resilient_vm_retention_day", "resilient_vm_root", "other"]) == [
         "resilient_vm_retention_day is no setting of this collection; resilient_vm_retention_days is"
     ]
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("compression", 3), ("compression", "19"), ("streams", 4), ("streams", "auto")]
+)
+def test_a_number_is_taken_with_and_without_quotes(name: str, value: Any) -> None:
+    assert accepted(name, value) == str(value)
+
+
+@pytest.mark.parametrize(("name", "value"), [("compression", 20), ("streams", 0), ("streams", 9), ("streams", True)])
+def test_what_is_too_much_or_no_number_is_refused(name: str, value: Any) -> None:
+    assert "auto" in problem(name, value)
