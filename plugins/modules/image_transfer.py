@@ -74,8 +74,7 @@ options:
     default: auto
   streams:
     description:
-      - Over how many connections of ssh the data travels. OpenSSH lets 2 MiB of each be under way, which is less than a
-        long and fast link holds.
+      - Over how many connections of ssh the data travels; of each OpenSSH lets no more than 2 MiB be under way.
       - V(auto) opens three more when the other machine is over 5 ms away and the first one is seen to bring what its
         window allows; V(1) to V(8) opens so many at once.
     type: str
@@ -390,8 +389,7 @@ def main() -> None:
     except ResilientVmError as error:
         module.fail_json(msg=str(error), **error.facts)
     if result is None:
-        progress = transfer.running() or {}
-        module.exit_json(changed=True, running=True, token=token, attached=attached, progress=progress)
+        module.exit_json(changed=True, running=True, token=token, attached=attached, progress=transfer.running() or {})
         return
     diff = {"before": {"newest_image": before}, "after": {"newest_image": after}}
     del result["token"]
