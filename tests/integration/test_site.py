@@ -123,7 +123,7 @@ def as_storage(world: World, host: str, *options: str, command: str = "", vm: st
     return world.on("c", f"printf '%s' '{stdin}' | runuser -u rvm-acme -- {words} 2>&1; echo exit $?", timeout=60)
 
 
-REFUSED = "this key may only ask for send or receive of acme/erp"
+REFUSED = "this key may only ask for send or receive or restore of acme/erp"
 
 
 @pytest.mark.usefixtures("story")
@@ -136,7 +136,6 @@ REFUSED = "this key may only ask for send or receive of acme/erp"
         "sh",
         "'sh -c id'",
         "'send; id'",
-        "'send acme/web'",
         "epoch",
         "'forced acme/web send'",
         "scp -f /etc/passwd",
@@ -147,6 +146,17 @@ def test_a_key_of_the_backup_storage_starts_nothing_but_its_verbs(world: World, 
     assert REFUSED in answer
     assert answer.endswith("exit 1")
     assert "uid=" not in answer
+
+
+@pytest.mark.usefixtures("story")
+@pytest.mark.parametrize("host", ["a", "b"])
+@pytest.mark.parametrize("door", ["acme/web", "../web", "0" * 32])
+def test_what_follows_a_verb_names_a_stream_of_a_running_copy_and_nothing_else(
+    world: World, host: str, door: str
+) -> None:
+    answer = as_storage(world, host, command=f"'send {door}'", stdin="id\n")
+    assert "the transfer of acme/erp that this stream belongs to has ended" in answer
+    assert answer.endswith("exit 1")
 
 
 @pytest.mark.usefixtures("story")
