@@ -13,7 +13,7 @@ import tempfile
 from typing import Any, Callable
 
 from ._errors import ResilientVmError
-from ._files import remove_tree, write_atomic
+from ._files import fsync_directory, fsync_tree, remove_tree, write_atomic
 from ._process import Runner
 
 __all__ = ["Tree", "read_text"]
@@ -150,7 +150,8 @@ class Tree:
     def key(self, path: str, comment: str, owner: str, group: str, run: Runner) -> str | None:
         """The public line of a key that is made once; None in a dry run that would have made it."""
         public = path + ".pub"
-        if os.path.isfile(path) and os.path.isfile(public):
+        # An empty half is what a power cut left of one.
+        if all(os.path.isfile(half) and os.path.getsize(half) for half in (path, public)):
             for half, mode in ((path, 0o600), (public, 0o644)):
                 if self._differs(half, "file", mode, owner, group) and not self.dry:
                     self._own(half, mode, owner, group)
@@ -161,10 +162,12 @@ class Tree:
         with tempfile.TemporaryDirectory(prefix=".key-", dir=os.path.dirname(path)) as place:
             made = os.path.join(place, "key")
             run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", comment, "-f", made])
+            fsync_tree(place)
             # The private half last: while it is absent the key counts as not made.
             for source, target, mode in ((made + ".pub", public, 0o644), (made, path, 0o600)):
                 self._own(source, mode, owner, group)
                 os.rename(source, target)
+        fsync_directory(os.path.dirname(path))
         return read_text(public)
 
     def _own(self, path: str, mode: int, owner: str, group: str) -> None:
