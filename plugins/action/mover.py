@@ -35,6 +35,11 @@ def sources(root: Path = ROOT) -> dict[str, bytes]:
     return found
 
 
+def wanted_version() -> str:
+    """What every machine's installed mover should say of itself."""
+    return f"{collection_version()}+{sources_digest(sources())[:12]}"
+
+
 class ActionModule(ActionBase):
     """Asks first; carries the sources only when they are wanted."""
 

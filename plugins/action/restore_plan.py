@@ -10,10 +10,9 @@ from typing import Any
 
 from ansible.plugins.action import ActionBase
 
-from ansible_collections.edgecloud.resilient_vm.plugins.action.mover import collection_version, sources
+from ansible_collections.edgecloud.resilient_vm.plugins.action.mover import wanted_version
 from ansible_collections.edgecloud.resilient_vm.plugins.module_utils import _clock
 from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._errors import ResilientVmError
-from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._program import sources_digest
 from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._restore_plan import decide
 
 _SPEC = {
@@ -34,8 +33,7 @@ class ActionModule(ActionBase):
         plan = given["plan"]
         try:
             now = _clock.now(plan["nows"].get("localhost"))
-            version = f"{collection_version()}+{sources_digest(sources())[:12]}"
-            decision = decide(plan, given["hosts"], given["images"], now, version)
+            decision = decide(plan, given["hosts"], given["images"], now, wanted_version())
         except ResilientVmError as error:
             return {**result, "failed": True, "changed": False, "msg": str(error), **error.facts}
         return {**result, "changed": False, "decision": asdict(decision)}

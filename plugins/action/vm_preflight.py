@@ -10,11 +10,10 @@ from typing import Any
 
 from ansible.plugins.action import ActionBase
 
-from ansible_collections.edgecloud.resilient_vm.plugins.action.mover import collection_version, sources
+from ansible_collections.edgecloud.resilient_vm.plugins.action.mover import wanted_version
 from ansible_collections.edgecloud.resilient_vm.plugins.module_utils import _clock
 from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._errors import ResilientVmError
 from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._preflight import Facts, examine
-from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._program import sources_digest
 
 _SPEC = {
     "plan": {"type": "dict", "required": True},
@@ -39,7 +38,7 @@ class ActionModule(ActionBase):
                 images=given["images"],
                 standbys=given["standbys"],
                 now=_clock.now(plan["nows"].get("localhost")),
-                version=f"{collection_version()}+{sources_digest(sources())[:12]}",
+                version=wanted_version(),
             )
             decision = examine(plan, facts)
         except ResilientVmError as error:

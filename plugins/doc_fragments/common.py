@@ -9,7 +9,8 @@ from __future__ import annotations
 class ModuleDocFragment:
     """``common`` for every module on a machine.
 
-    ``common.vm`` adds the options of those that serve one VM, ``common.domains`` that of those that tell about many.
+    ``common.vm`` adds the options of those that serve one VM, ``common.domains`` that of those that tell about many,
+    ``common.restored`` those of what is made of an image.
     """
 
     DOCUMENTATION = r"""
@@ -60,4 +61,47 @@ options:
       domain:
         description: Name of its libvirt domain. Left out, it is the VM's name.
         type: str
+"""
+
+    RESTORED = r"""
+options:
+  image_id:
+    description: Id of the image.
+    type: str
+    required: true
+  format:
+    description: Format of the disks.
+    type: str
+    choices: [raw, qcow2]
+    default: raw
+  disks:
+    description: The disks as the backup storage's manifest has them.
+    type: list
+    elements: dict
+    required: true
+    suboptions:
+      target:
+        description: Target name of the disk in the domain.
+        type: str
+        required: true
+      size_bytes:
+        description: Its size in bytes.
+        type: int
+        required: true
+      root_digest:
+        description: The digest that stands for the whole disk.
+        type: str
+        required: true
+  bytes_allocated:
+    description: Space in bytes that the image's files take alone.
+    type: int
+    default: 0
+  bytes_arriving:
+    description: Bytes of the image that are still to be copied to this machine.
+    type: int
+    default: 0
+  reserve_bytes:
+    description: Bytes that must stay free.
+    type: int
+    default: 1073741824
 """

@@ -9,7 +9,7 @@ from typing import Any
 
 from ._layout import DEFAULT_ROOT
 
-__all__ = ["common_spec", "vm_spec", "vms_spec"]
+__all__ = ["common_spec", "restored_spec", "vm_spec", "vms_spec"]
 
 
 def common_spec() -> dict[str, Any]:
@@ -29,3 +29,19 @@ def vms_spec(**each: dict[str, Any]) -> dict[str, Any]:
     """Of modules that serve many VMs in one call; ``each`` is what is said of a VM beside its name."""
     options = {**_named(), **each}
     return {**common_spec(), "vms": {"type": "list", "elements": "dict", "required": True, "options": options}}
+
+
+def restored_spec(definition: dict[str, Any]) -> dict[str, Any]:
+    """Of modules that make something of an image; ``definition`` says whether they can do without its definition."""
+    text = {"type": "str", "required": True}
+    disk = {"target": text, "size_bytes": {"type": "int", "required": True}, "root_digest": text}
+    many = {"type": "list", "elements": "dict"}
+    return {
+        "image_id": text,
+        "format": {"type": "str", "choices": ["raw", "qcow2"], "default": "raw"},
+        "disks": {**many, "required": True, "options": disk},
+        "definition": {**many, **definition, "options": {"name": text, "sha256": text}},
+        "bytes_allocated": {"type": "int", "default": 0},
+        "bytes_arriving": {"type": "int", "default": 0},
+        "reserve_bytes": {"type": "int", "default": 1 << 30},
+    }

@@ -23,48 +23,22 @@ author:
 extends_documentation_fragment:
   - edgecloud.resilient_vm.common
   - edgecloud.resilient_vm.common.vm
+  - edgecloud.resilient_vm.common.restored
 attributes:
   check_mode:
     support: full
   diff_mode:
     support: full
 options:
-  image_id:
-    description: Id of the image.
-    type: str
-    required: true
   path:
     description: The folder that is made.
     type: path
     required: true
-  format:
-    description: Format of the disks.
-    type: str
-    choices: [raw, qcow2]
-    default: raw
   store:
     description: Folder of the VM in which the image lies here, V(images) on the backup storage, V(restores) on a host.
     type: str
     choices: [images, restores]
     default: images
-  disks:
-    description: The disks as the backup storage's manifest has them.
-    type: list
-    elements: dict
-    required: true
-    suboptions:
-      target:
-        description: Target name of the disk in the domain.
-        type: str
-        required: true
-      size_bytes:
-        description: Its size in bytes.
-        type: int
-        required: true
-      root_digest:
-        description: The digest that stands for the whole disk.
-        type: str
-        required: true
   definition:
     description: The files of the machine definition as the backup storage's manifest has them.
     type: list
@@ -79,18 +53,6 @@ options:
         description: Its SHA-256.
         type: str
         required: true
-  bytes_allocated:
-    description: Space in bytes that the image's files take alone.
-    type: int
-    default: 0
-  bytes_arriving:
-    description: Bytes of the image that are still to be copied to this machine.
-    type: int
-    default: 0
-  reserve_bytes:
-    description: Bytes that must stay free.
-    type: int
-    default: 1073741824
 """
 
 EXAMPLES = r"""
@@ -147,7 +109,7 @@ disks:
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._arguments import vm_spec
+from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._arguments import restored_spec, vm_spec
 from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._errors import ResilientVmError
 from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._layout import Layout
 from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._process import run
@@ -155,25 +117,12 @@ from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._restored_f
 
 
 def main() -> None:
-    text = {"type": "str", "required": True}
-    disk = {"target": text, "size_bytes": {"type": "int", "required": True}, "root_digest": text}
     module = AnsibleModule(
         {
             **vm_spec(),
-            "image_id": text,
+            **restored_spec({"default": []}),
             "path": {"type": "path", "required": True},
-            "format": {"type": "str", "choices": ["raw", "qcow2"], "default": "raw"},
             "store": {"type": "str", "choices": ["images", "restores"], "default": "images"},
-            "disks": {"type": "list", "elements": "dict", "required": True, "options": disk},
-            "definition": {
-                "type": "list",
-                "elements": "dict",
-                "default": [],
-                "options": {"name": text, "sha256": text},
-            },
-            "bytes_allocated": {"type": "int", "default": 0},
-            "bytes_arriving": {"type": "int", "default": 0},
-            "reserve_bytes": {"type": "int", "default": 1 << 30},
         },
         supports_check_mode=True,
     )

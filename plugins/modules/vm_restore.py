@@ -23,43 +23,17 @@ author:
 extends_documentation_fragment:
   - edgecloud.resilient_vm.common
   - edgecloud.resilient_vm.common.vm
+  - edgecloud.resilient_vm.common.restored
 attributes:
   check_mode:
     support: full
   diff_mode:
     support: full
 options:
-  image_id:
-    description: Id of the image.
-    type: str
-    required: true
   name:
     description: Name of the new VM.
     type: str
     required: true
-  format:
-    description: Format of its disks.
-    type: str
-    choices: [raw, qcow2]
-    default: raw
-  disks:
-    description: The disks as the backup storage's manifest has them.
-    type: list
-    elements: dict
-    required: true
-    suboptions:
-      target:
-        description: Target name of the disk in the domain.
-        type: str
-        required: true
-      size_bytes:
-        description: Its size in bytes.
-        type: int
-        required: true
-      root_digest:
-        description: The digest that stands for the whole disk.
-        type: str
-        required: true
   definition:
     description: The files of the machine definition as the backup storage's manifest has them.
     type: list
@@ -82,18 +56,6 @@ options:
     description: Whether the VM is started.
     type: bool
     default: false
-  bytes_allocated:
-    description: Space in bytes that the image's files take alone.
-    type: int
-    default: 0
-  bytes_arriving:
-    description: Bytes of the image that are still to be copied to this machine.
-    type: int
-    default: 0
-  reserve_bytes:
-    description: Bytes that must stay free.
-    type: int
-    default: 1073741824
 """
 
 EXAMPLES = r"""
@@ -128,7 +90,7 @@ import os
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.edgecloud.resilient_vm.plugins.module_utils import _beside
-from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._arguments import vm_spec
+from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._arguments import restored_spec, vm_spec
 from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._errors import ResilientVmError
 from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._layout import Layout
 from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._process import run
@@ -136,22 +98,13 @@ from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._restored_f
 
 
 def main() -> None:
-    text = {"type": "str", "required": True}
-    disk = {"target": text, "size_bytes": {"type": "int", "required": True}, "root_digest": text}
-    many = {"type": "list", "elements": "dict", "required": True}
     module = AnsibleModule(
         {
             **vm_spec(),
-            "image_id": text,
-            "name": text,
-            "format": {"type": "str", "choices": ["raw", "qcow2"], "default": "raw"},
-            "disks": {**many, "options": disk},
-            "definition": {**many, "options": {"name": text, "sha256": text}},
+            **restored_spec({"required": True}),
+            "name": {"type": "str", "required": True},
             "networks": {"type": "dict", "default": {}},
             "start": {"type": "bool", "default": False},
-            "bytes_allocated": {"type": "int", "default": 0},
-            "bytes_arriving": {"type": "int", "default": 0},
-            "reserve_bytes": {"type": "int", "default": 1 << 30},
         },
         supports_check_mode=True,
     )
