@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 import sys
@@ -128,34 +129,55 @@ def test_a_disk_is_not_complete_before_what_other_streams_carry_has_come(store: 
     check_image(store, IDS[0], content)
 
 
-def carry(begun: bytes | bytearray, source: int, target: int, count: int | None = None) -> None:
-    """Carry what was read already and then what comes, to the end or until so many bytes."""
+def carry(begun: bytes | bytearray, source: int, target: int) -> None:
+    """Carry what was read already and then what comes, to the end."""
     view = memoryview(bytes(begun))
     while view:
         view = view[os.write(target, view) :]
-    while (count is None or count > 0) and (piece := os.read(source, 65536)):
+    while piece := os.read(source, 65536):
         view = memoryview(piece)
         while view:
             view = view[os.write(target, view) :]
-        count = None if count is None else count - len(piece)
     os.close(source)
     os.close(target)
+
+
+def beside(lost: Callable[[int, int, threading.Event, Wire], None]) -> Callable[[Wire, Wire], None]:
+    """Two further streams for all data: what one does is given, and the other carries on once that one has some."""
+
+    def further(sender: Wire, receiver: Wire) -> None:
+        used = threading.Event()
+
+        def wait(source: int, target: int) -> None:
+            assert used.wait(30)
+            with contextlib.suppress(BrokenPipeError):
+                # The receiver goes away when the other stream breaks.
+                carry(b"", source, target)
+
+        only_on_lanes(sender)
+        join(sender, receiver, wait)
+        join(sender, receiver, lambda source, target: lost(source, target, used, receiver))
+
+    return further
 
 
 def test_a_stream_that_dies_in_the_middle_breaks_the_transfer_and_the_next_goes_on(store: Store) -> None:
     content = blocks(400, empty=0)
     snapshot = Snapshot(IDS[0], [Disk("vda", content)], None)
 
-    def die(source: int, target: int) -> None:
-        carry(b"", source, target, 3 * MIB // 2)
-
-    def further(sender: Wire, receiver: Wire) -> None:
-        only_on_lanes(sender)
-        join(sender, receiver)
-        join(sender, receiver, die)
+    def die(source: int, target: int, used: threading.Event, receiver: Wire) -> None:
+        carried = 0
+        while carried < 3 * MIB // 2:
+            carried += os.write(target, os.read(source, 65536))
+            if carried > _frames.HEADER.size:
+                used.set()
+        # Else it might end before the receiver took anything from any stream.
+        wait_until(lambda: receiver.bytes_received > MIB)
+        os.close(source)
+        os.close(target)
 
     with pytest.raises(LinkBrokenError, match="the connection to sender broke"):
-        transfer(snapshot, store, further=further)
+        transfer(snapshot, store, further=beside(die))
     assert not store.read(IDS[0]).complete
     result = transfer(snapshot, store, further=join)
     assert 0 < result["disks"][0]["resumed_bytes"] < len(content)
@@ -167,21 +189,18 @@ def test_what_a_stream_lost_is_never_taken_for_arrived(store: Store, monkeypatch
     content = blocks(400, empty=0)
     snapshot = Snapshot(IDS[0], [Disk("vda", content)], None)
 
-    def swallow(source: int, target: int) -> None:
+    def swallow(source: int, target: int, used: threading.Event, _receiver: Wire) -> None:
         """Ends in the middle, and its sender never hears of it."""
-        piece = os.read(source, 3 * MIB // 2)
-        os.write(target, piece)
+        read = os.write(target, os.read(source, 65536))
+        while read <= _frames.HEADER.size:
+            read += os.write(target, os.read(source, 65536))
+        used.set()
         os.close(target)
         while os.read(source, MIB):
             continue
 
-    def further(sender: Wire, receiver: Wire) -> None:
-        only_on_lanes(sender)
-        join(sender, receiver)
-        join(sender, receiver, swallow)
-
     with pytest.raises(LinkBrokenError, match="the connection to sender broke"):
-        transfer(snapshot, store, further=further)
+        transfer(snapshot, store, further=beside(swallow))
     assert not store.read(IDS[0]).complete
 
 
