@@ -37,7 +37,7 @@ def transfer(layout: Layout, asked: dict[str, Any]) -> dict[str, Any]:
     from resilient_vm_mover._transfer import Transfer
 
     work = Transfer(layout, asked["hop"], run)
-    work.check(asked["image_id"])
+    work.check(asked["image_id"], asked["peer"]["name"])
     token, _attached = work.begin(asked)
     return work.wait(token, asked["image_id"])
 
