@@ -39,7 +39,9 @@ def transfer(layout: Layout, asked: dict[str, Any]) -> dict[str, Any]:
     work = Transfer(layout, asked["hop"], run)
     work.check(asked["image_id"], asked["peer"]["name"])
     token, _attached = work.begin(asked)
-    return work.wait(token, asked["image_id"])
+    result = work.wait(token, asked["image_id"])
+    assert result is not None, "waited for without a limit"
+    return result
 
 
 def prune(layout: Layout, asked: dict[str, Any]) -> dict[str, Any]:

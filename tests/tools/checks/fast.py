@@ -172,6 +172,15 @@ class Fast:
         argv += ["--cache-dir", DEV / "mypy", *arguments]
         job.run(argv, cwd=cwd, env={"MYPYPATH": str(path)})
 
+    def _mypy_beside_mover(self, job: Job) -> None:
+        """What uses the mover under the name that it has on a machine."""
+        package = DEV / "mover/resilient_vm_mover"
+        package.parent.mkdir(exist_ok=True)
+        package.unlink(missing_ok=True)
+        package.symlink_to(COLLECTION / "plugins/module_utils")
+        arguments = ["--python-version", "3.11", "--follow-imports", "silent", "tests/bench/remote/ours.py"]
+        self._mypy(job, arguments, package.parent, COLLECTION)
+
     def _shellcheck(self, job: Job) -> None:
         # Not following what is sourced: it lies inside a guest.
         job.run([self.core.bin / "shellcheck", "--exclude=SC1090,SC1091", *_shell_scripts()])
@@ -194,12 +203,13 @@ class Fast:
             arguments = ["--python-version", "3.11", f"tests/{folder}"]
             work = partial(self._mypy, arguments=arguments, path=COLLECTION / "tests" / folder, cwd=COLLECTION)
             yield Stage(f"mypy, tests/{folder}", work, needs)
-        # Without what runs on the lab's machines: there are their packages, and the mover that site installed.
+        # Without what runs on the lab's machines, where their packages are.
         arguments = ["--python-version", "3.11", "-p", "bench"]
         # It asks a module of ours for its defaults.
         paths = f"{COLLECTION / 'tests'}:{TREE}"
         work = partial(self._mypy, arguments=arguments, path=paths, cwd=COLLECTION)
         yield Stage("mypy, tests/bench", work, needs)
+        yield Stage("mypy, tests/bench/remote/ours.py", self._mypy_beside_mover, needs)
         yield program("ruff check", "ruff", "check", "--no-cache", ".")
         yield program("ruff format", "ruff", "format", "--no-cache", "--check", "--diff", ".")
         docs = ("lint-collection-docs", "--plugin-docs", "--validate-collection-refs", "self", ".")
