@@ -13,7 +13,7 @@ from __future__ import annotations
 import hashlib
 import os
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from ._errors import ResilientVmError
 from ._files import data_ranges, zero_range
@@ -174,13 +174,17 @@ class DigestFile:
 
         Holes of the file are left out; the digests come in pieces of at most 1 MiB.
         """
+        for first, blocks in self.held():
+            for at in range(first, first + blocks, _WINDOW // DIGEST_SIZE):
+                yield at, self.read(at, min(first + blocks - at, _WINDOW // DIGEST_SIZE))
+
+    def held(self) -> list[tuple[int, int]]:
+        """(first block, count) of the regions that may hold anything but zero digests, ascending and apart."""
+        found = []
         for begin, stop in data_ranges(self._descriptor, self.blocks * DIGEST_SIZE):
             first = begin // DIGEST_SIZE
-            last = min((stop + DIGEST_SIZE - 1) // DIGEST_SIZE, self.blocks)
-            while first < last:
-                count = min(last - first, _WINDOW // DIGEST_SIZE)
-                yield first, self.read(first, count)
-                first += count
+            found.append((first, min((stop + DIGEST_SIZE - 1) // DIGEST_SIZE, self.blocks) - first))
+        return found
 
     def root(self) -> str:
         """Root digest of the disk, hexadecimal. Raises ResilientVmError while any block is INVALID."""
@@ -241,12 +245,24 @@ def _union(old: DigestFile | None, new: DigestFile) -> Iterator[tuple[int, int]]
             position += count
 
 
-def reread_slice(blocks: int, next_block: int, share: int) -> tuple[int, int]:
+def reread_slice(blocks: int, next_block: int, share: int, held: Sequence[tuple[int, int]]) -> tuple[int, int]:
     """(first block, count) of this cycle's part of the rotating re-read.
 
-    ``share`` cycles cover the whole disk; ``next_block`` is where the previous cycle stopped.
+    ``share`` cycles cover the whole disk; ``next_block`` is where the previous cycle stopped; ``held``: (first, count)
+    of the ranges that may hold data, ascending. Every cycle has the same amount of those to read: ranges of zeros cost
+    nothing, wherever on the disk they are.
     """
-    if blocks == 0:
-        return 0, 0
-    first = next_block if 0 <= next_block < blocks else 0
-    return first, min(-(-blocks // share), blocks - first)
+    stop = first = next_block if 0 <= next_block < blocks else 0
+    left = -(-sum(count for _first, count in held) // share)
+    for begin, count in held:
+        begin, end = max(begin, first), begin + count
+        if begin >= end:
+            continue
+        if left == 0:
+            return first, stop - first
+        stop = min(begin + left, end)
+        left -= stop - begin
+        if stop < end:
+            return first, stop - first
+    # No data behind it: the round ends here.
+    return first, blocks - first

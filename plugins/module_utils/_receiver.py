@@ -217,7 +217,8 @@ class Receiver:
     def _reread_slice(self, base: StoredImage | None, disk: IncomingDisk) -> list[int] | None:
         if base is None or base.manifest is None or disk.base is None:
             return None
-        return list(reread_slice(disk.digests.blocks, disk.base.proven.next_block, self._reread_share))
+        next_block, held = disk.base.proven.next_block, disk.digests.held()
+        return list(reread_slice(disk.digests.blocks, next_block, self._reread_share, held))
 
     @staticmethod
     def _proven(disk: IncomingDisk, how: str, reread: list[int] | None, image_id: str) -> Proven:

@@ -61,8 +61,8 @@ options:
     type: str
   reread_share:
     description:
-      - With O(hop=fetch), one part in so many of each disk is read again on the active host although the dirty bitmap
-        calls it unchanged, a different part each time.
+      - With O(hop=fetch), one part in so many of each disk's data is read again on the active host although the dirty
+        bitmap calls it unchanged, a different part each time.
     type: int
     default: 14
   compression:

@@ -105,16 +105,47 @@ def test_a_digest_file_of_the_wrong_length_is_named(tmp_path: Path) -> None:
         DigestFile(str(tmp_path / "short"), 2 * BLOCK_SIZE)
 
 
-@given(st.integers(1, 5000), st.integers(1, 40))
-def test_so_many_slices_cover_every_block(blocks: int, share: int) -> None:
+@st.composite
+def disks(draw: st.DrawFn) -> tuple[int, list[tuple[int, int]]]:
+    """Blocks of a disk, and where it may hold data."""
+    held, position = [], 0
+    for gap, count in draw(st.lists(st.tuples(st.integers(1, 300), st.integers(1, 300)), max_size=12)):
+        held.append((position + gap, count))
+        position += gap + count
+    return position + draw(st.integers(1, 300)), held
+
+
+@given(disks(), st.integers(1, 40))
+def test_so_many_slices_cover_every_block_and_read_the_same_each(
+    disk: tuple[int, list[tuple[int, int]]], share: int
+) -> None:
+    blocks, held = disk
+    data = {block for first, count in held for block in range(first, first + count)}
     seen: set[int] = set()
-    position = 0
-    for _cycle in range(share):
-        first, count = reread_slice(blocks, position, share)
-        assert count <= -(-blocks // share)
+    position = cycles = 0
+    while cycles == 0 or position:
+        first, count = reread_slice(blocks, position, share, held)
+        assert first == position
+        assert 0 < count <= blocks - first
+        assert len(data.intersection(range(first, first + count))) <= -(-len(data) // share)
         seen.update(range(first, first + count))
-        position = (first + count) % blocks
+        position, cycles = (first + count) % blocks, cycles + 1
     assert seen == set(range(blocks))
+    assert cycles <= share
+
+
+def test_slices_of_a_disk_whose_data_lies_at_its_beginning() -> None:
+    held = [(0, 10), (90, 4)]
+    slices, position = [], 0
+    for _cycle in range(4):
+        slices.append(reread_slice(1000, position, 4, held))
+        position = sum(slices[-1]) % 1000
+    assert slices == [(0, 4), (4, 4), (8, 84), (92, 908)]
+
+
+@pytest.mark.parametrize("next_block", [-1, 100, 4000])
+def test_a_place_beyond_the_disk_begins_anew(next_block: int) -> None:
+    assert reread_slice(100, next_block, 14, [(0, 100)]) == (0, 8)
 
 
 @pytest.mark.parametrize("size, blocks", [(1, 1), (BLOCK_SIZE, 1), (BLOCK_SIZE + 1, 2)])
@@ -126,6 +157,6 @@ def test_digest_file_of_a_sparse_terabyte_costs_nothing(tmp_path: Path) -> None:
     path = str(tmp_path / "x.digests")
     DigestFile.create(path, 1 << 40)
     with DigestFile(path, 1 << 40) as digests:
-        assert list(digests.runs()) == []
+        assert list(digests.runs()) == digests.held() == []
         assert digests.root() == RootDigest(1 << 40).hexdigest()
     assert os.stat(path).st_blocks == 0
