@@ -26,6 +26,9 @@ class Wish:
     retention_days: int = 14
     minimum: int = 3
     timezone: str = "UTC"
+    keep_weekly: int = 0
+    keep_monthly: int = 0
+    keep_yearly: int = 0
     newest_id: str | None = None
     standby_generation: str | None = None
 
@@ -43,7 +46,12 @@ def prune(layout: Layout, wish: Wish, dry: bool = False) -> list[Verdict]:
             f"retention of {wish.retention_days} days and at least {wish.minimum} images for {layout.name} can't be; "
             "both are 1 or more"
         )
-    policy = Policy(wish.retention_days, wish.minimum, _clock.zone(wish.timezone))
+    periods = (wish.keep_weekly, wish.keep_monthly, wish.keep_yearly)
+    if min(periods) < 0:
+        raise ResilientVmError(
+            f"images of {min(periods)} weeks, months or years of {layout.name} can't be kept; 0 is none"
+        )
+    policy = Policy(wish.retention_days, wish.minimum, _clock.zone(wish.timezone), *periods)
     store = Store(layout)
     if not os.path.isdir(store.folder):
         raise ResilientVmError(f"{store.folder} is not there; run the site playbook", path=store.folder)

@@ -241,7 +241,8 @@ def _proven_share(disk: Mapping[str, Any]) -> float:
 
 
 def _next_erase(images: Sequence[Mapping[str, Any]], plan: Mapping[str, Any]) -> dict[str, str] | None:
-    policy = Policy(plan["retention_days"], plan["retention_minimum"], _clock.zone(plan["timezone"]))
+    periods = (plan["keep_weekly"], plan["keep_monthly"], plan["keep_yearly"])
+    policy = Policy(plan["retention_days"], plan["retention_minimum"], _clock.zone(plan["timezone"]), *periods)
     seen = [
         Image(image["id"], image.get("epoch", 0), image["complete"], tuple(image["pinned_by"]), image["reading"])
         for image in images

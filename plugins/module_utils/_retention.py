@@ -31,11 +31,18 @@ class Image:
 
 @dataclass(frozen=True)
 class Policy:
-    """The owner's wish: calendar days, the images that stay anyway, and whose calendar."""
+    """The owner's wish: calendar days, the images that stay anyway, and whose calendar.
+
+    ``weekly``, ``monthly``, ``yearly``: of so many of the last weeks (ISO 8601), months and years that have a complete
+    image, the newest one of each stays beyond its days.
+    """
 
     days: int
     minimum: int
     zone: tzinfo
+    weekly: int = 0
+    monthly: int = 0
+    yearly: int = 0
 
     @property
     def floor(self) -> int:
@@ -43,6 +50,34 @@ class Policy:
 
     def day(self, image: Image) -> date:
         return _clock.calendar_day(_clock.instant(image.id), self.zone)
+
+    def ruled(self, images: Iterable[Image]) -> dict[Image, str]:
+        """The images that stay for a week, a month or a year, and why."""
+        whole = sorted((image for image in images if image.complete), key=lambda image: image.order)
+        found: dict[Image, str] = {}
+        for count, kind, label in (
+            (self.yearly, "years", _year),
+            (self.monthly, "months", _month),
+            (self.weekly, "weeks", _week),
+        ):
+            # Later ones take the place of earlier ones.
+            newest = {label(self.day(image)): image for image in whole}
+            for period in sorted(newest)[-count:] if count else []:
+                found[newest[period]] = f"the newest image of {period}, and those of {count} {kind} are kept"
+        return found
+
+
+def _week(day: date) -> str:
+    year, week, _weekday = day.isocalendar()
+    return f"{year}-W{week:02}"
+
+
+def _month(day: date) -> str:
+    return f"{day:%Y-%m}"
+
+
+def _year(day: date) -> str:
+    return f"{day:%Y}"
 
 
 @dataclass(frozen=True)
@@ -76,10 +111,11 @@ def decide(
     ``standby_generation`` is the id of what the standby host has now, when it has nothing newer.
     """
     remaining = sum(image.complete for image in images)
+    ruled = policy.ruled(images)
     verdicts = []
     # By age alone: were epochs in the order, the minimum could take an image that fewer days would have left.
     for image in sorted(images, key=lambda image: image.id):
-        keep = _reason_to_keep(image, policy, newest, standby_generation)
+        keep = _reason_to_keep(image, policy, newest, standby_generation) or ruled.get(image, "")
         if not keep and remaining - image.complete < policy.floor:
             keep = f"only {remaining} complete images are left, and {policy.floor} stay whatever their age"
         if keep or newest is None:
@@ -117,16 +153,23 @@ def _reason_to_keep(image: Image, policy: Policy, newest: Image | None, standby_
 
 
 def next_erase(images: Sequence[Image], policy: Policy) -> NextErase | None:
-    """Which image goes next and on which day, when one image a day is taken from now on and the standby follows."""
+    """Which image goes next and on which day, when one image a day is taken from now on and the standby follows.
+
+    None when nothing goes within the days that are kept, a week more and the minimum.
+    """
     newest = newest_of(images)
     free = [image for image in images if not image.pinned_by and not image.reading]
     if newest is None or not free:
         return None
     today = policy.day(newest)
     first = max(min(map(policy.day, free)) + timedelta(days=policy.days), today + timedelta(days=1))
+    # What stays for a week, a month or a year now may go on any day; what does not goes when it is old enough.
+    ruled = policy.ruled(images)
+    certain = [policy.day(image) + timedelta(days=policy.days) for image in free if image not in ruled]
+    last = max(min(certain, default=today + timedelta(days=policy.days + 7)), first)
     future = [_noon(newest.epoch, today + timedelta(days=ahead), policy) for ahead in range(1, (first - today).days)]
     # The age is reached on the first of these days; the minimum is refilled on the last at the latest.
-    for day in (first + timedelta(days=ahead) for ahead in range(policy.floor + 1)):
+    for day in (first + timedelta(days=ahead) for ahead in range((last - first).days + policy.floor + 1)):
         future.append(_noon(newest.epoch, day, policy))
         verdicts = decide([*images, *future], policy, future[-1])
         gone = next((verdict.image for verdict in verdicts if verdict.erase and verdict.image in images), None)

@@ -14,8 +14,9 @@ description:
   - Runs on the backup storage, for any number of VMs in one call.
   - Goes through the images of a VM oldest first and erases each that is O(vms[].retention_days) calendar days or more
     older than the newest complete one.
-  - An image stays that is pinned or being read, on which the standby's generation is based, or without which fewer
-    than O(vms[].minimum) complete images (never more than O(vms[].retention_days)) would remain.
+  - An image stays that is pinned or being read, on which the standby's generation is based, that is the newest of a
+    week, month or year to be kept, or without which fewer than O(vms[].minimum) complete images (never more than
+    O(vms[].retention_days)) would remain.
   - While there is no newest image to count from, nothing is erased.
 author:
   - edgecloud.resilient_vm contributors (@edgecloud)
@@ -54,6 +55,18 @@ options:
         description: Time zone whose calendar days count.
         type: str
         default: UTC
+      keep_weekly:
+        description: Of so many of the last weeks (ISO 8601) that have a complete image, the newest one stays.
+        type: int
+        default: 0
+      keep_monthly:
+        description: Of so many of the last calendar months that have a complete image, the newest one stays.
+        type: int
+        default: 0
+      keep_yearly:
+        description: Of so many of the last calendar years that have a complete image, the newest one stays.
+        type: int
+        default: 0
       newest_id:
         description:
           - Id of the image that has just been published. Nothing is erased when it isn't there.
@@ -73,6 +86,7 @@ EXAMPLES = r"""
         vm: erp
         retention_days: 14
         timezone: Europe/Amsterdam
+        keep_monthly: 12
         standby_generation: 20260114T020000Z
   delegate_to: c
 """
@@ -126,6 +140,9 @@ def argument_spec() -> dict[str, Any]:
         retention_days={"type": "int", "default": 14},
         minimum={"type": "int", "default": 3},
         timezone={"type": "str", "default": "UTC"},
+        keep_weekly={"type": "int", "default": 0},
+        keep_monthly={"type": "int", "default": 0},
+        keep_yearly={"type": "int", "default": 0},
         newest_id={"type": "str"},
         standby_generation={"type": "str"},
     )

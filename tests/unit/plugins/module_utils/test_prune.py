@@ -53,6 +53,22 @@ def prune(layout: Layout, run_module: Callable[..., dict[str, Any]]) -> Callable
     return run
 
 
+def test_weeks_and_months_stay_beside_the_days(layout: Layout, prune: Callable[..., dict[str, Any]]) -> None:
+    for image_id in ("20251231T020000Z", *JANUARY[:15]):
+        store(layout, image_id)
+    wish = {"retention_days": 2, "minimum": 1, "keep_weekly": 2, "keep_monthly": 2}
+    checked = prune(check_mode=True, **wish)
+    key = "acme/erp 20260111T020000Z"
+    assert checked["diff"]["after"][key] == "the newest image of 2026-W02, and those of 2 weeks are kept"
+    prune(**wish)
+    assert held(layout) == ["20251231T020000Z", JANUARY[10], JANUARY[13], JANUARY[14]]
+    assert not prune(**wish)["changed"]
+
+
+def test_a_negative_number_of_weeks_is_refused(prune: Callable[..., dict[str, Any]]) -> None:
+    assert "images of -1 weeks, months or years of acme/erp can't be kept" in prune(keep_weekly=-1)["msg"]
+
+
 def test_check_do_check_do(layout: Layout, prune: Callable[..., dict[str, Any]]) -> None:
     for image_id in JANUARY[:15]:
         store(layout, image_id)

@@ -159,12 +159,66 @@ def test_without_images_or_with_all_pinned_nothing_is_next() -> None:
     assert found.image == january(4)[0]
 
 
+def every_day(begin: date, end: date, rule: Policy) -> list[Image]:
+    """What is left of an image a day, erased from every day."""
+    images: list[Image] = []
+    for ahead in range((end - begin).days + 1):
+        images = left([*images, image((begin + timedelta(days=ahead)).isoformat())], rule)
+    return images
+
+
+def test_weeks_months_and_years_stay_beside_the_days() -> None:
+    # 2026-03-15 is a Sunday; the week of January 1st 2026 is the first of that year and begins in 2025.
+    rule = Policy(3, 1, UTC, weekly=3, monthly=4, yearly=2)
+    kept = every_day(date(2025, 10, 1), date(2026, 3, 18), rule)
+    assert [one.id[:8] for one in kept] == [
+        "20251231",  # the year 2025, and December
+        "20260131",
+        "20260228",
+        "20260308",  # the second last whole week
+        "20260315",
+        "20260316",  # three days
+        "20260317",
+        "20260318",
+    ]
+    assert reasons(kept, rule)["20251231T020000Z"] == "the newest image of 2025-12, and those of 4 months are kept"
+    assert reasons(kept, rule)["20260308T020000Z"] == "the newest image of 2026-W10, and those of 3 weeks are kept"
+
+
+def test_a_week_without_an_image_is_none() -> None:
+    images = [image("2026-01-07"), image("2026-02-11"), image("2026-03-02"), image("2026-03-03")]
+    assert left(images, Policy(1, 1, UTC, weekly=3)) == [images[0], images[1], images[3]]
+
+
+def test_a_damaged_image_stands_for_no_week() -> None:
+    whole, broken = image("2026-01-05"), image("2026-01-06", complete=False)
+    assert left([whole, broken, image("2026-01-14")], Policy(1, 1, UTC, weekly=2)) == [whole, image("2026-01-14")]
+
+
+def test_an_old_year_does_not_hide_what_goes_next() -> None:
+    images = [image("2024-12-31"), *january(*range(2, 16))]
+    found = next_erase(images, Policy(14, 3, UTC, yearly=3))
+    assert found is not None
+    assert (found.image, found.day) == (images[1], date(2026, 1, 16))
+
+
+def test_a_year_that_runs_out_is_next() -> None:
+    images = [image("2024-12-31"), *(image(f"2025-12-{day}") for day in range(25, 32))]
+    found = next_erase(images, Policy(14, 3, UTC, yearly=2))
+    assert found is not None
+    assert (found.image, found.day) == (images[0], date(2026, 1, 1))
+
+
 ZONES = st.sampled_from(["UTC", "Europe/Amsterdam", "America/New_York", "Pacific/Kiritimati", "Pacific/Marquesas"])
+PERIODS = st.one_of(st.just(0), st.integers(0, 9))
 RULES = st.builds(
-    lambda days, minimum, zone: Policy(days, minimum, _clock.zone(zone)),
+    lambda days, minimum, zone, *periods: Policy(days, minimum, _clock.zone(zone), *periods),
     st.integers(1, 40),
     st.integers(1, 8),
     ZONES,
+    PERIODS,
+    PERIODS,
+    PERIODS,
 )
 
 
@@ -226,6 +280,36 @@ def test_pins_readers_and_the_standby_are_never_robbed(images: list[Image], rule
         kept = left(images, rule, base and base.id)
         assert base is None or base in kept
         assert all(one in kept for one in images if one.pinned_by or one.reading)
+
+
+@given(stores(), RULES)
+def test_rules_for_longer_only_ever_keep_more(images: list[Image], rule: Policy) -> None:
+    days_alone = replace(rule, weekly=0, monthly=0, yearly=0)
+    assert set(left(images, days_alone)) <= set(left(images, rule))
+    for member in ("weekly", "monthly", "yearly"):
+        more = replace(rule, **{member: getattr(rule, member) + 1})
+        assert set(rule.ruled(images)) <= set(more.ruled(images))
+
+
+@given(
+    st.lists(st.integers(1, 9), min_size=1, max_size=90),
+    st.integers(1, 20),
+    ZONES,
+    PERIODS,
+    PERIODS,
+    PERIODS,
+)
+def test_erasing_every_night_leaves_what_erasing_once_would(
+    gaps: list[int], days: int, zone: str, weekly: int, monthly: int, yearly: int
+) -> None:
+    """Nothing that a later night's rule wants has been erased by an earlier one's."""
+    rule = Policy(days, 1, _clock.zone(zone), weekly, monthly, yearly)
+    day, whole, kept = date(2025, 11, 3), [], []
+    for gap in gaps:
+        day += timedelta(days=gap)
+        whole.append(image(day.isoformat()))
+        kept = left([*kept, whole[-1]], rule)
+    assert kept == left(whole, rule)
 
 
 @given(stores(), RULES)
