@@ -115,15 +115,17 @@ def decide(
     verdicts = []
     # By age alone: were epochs in the order, the minimum could take an image that fewer days would have left.
     for image in sorted(images, key=lambda image: image.id):
-        keep = _reason_to_keep(image, policy, newest, standby_generation) or ruled.get(image, "")
+        keep = _reason_to_keep(image, policy, newest, standby_generation)
         if not keep and remaining - image.complete < policy.floor:
             keep = f"only {remaining} complete images are left, and {policy.floor} stay whatever their age"
         if keep or newest is None:
             verdicts.append(Verdict(image, False, keep))
             continue
+        # Counted out also when it stays for a week, a month or a year: the minimum must not spare fewer for that.
         remaining -= image.complete
         state = "" if image.complete else "not complete and "
-        verdicts.append(Verdict(image, True, f"{state}{_age(image, policy, newest)}, {policy.days} are kept"))
+        reason = ruled.get(image, f"{state}{_age(image, policy, newest)}, {policy.days} are kept")
+        verdicts.append(Verdict(image, image not in ruled, reason))
     return verdicts
 
 

@@ -283,6 +283,10 @@ def test_pins_readers_and_the_standby_are_never_robbed(images: list[Image], rule
 
 
 @given(stores(), RULES)
+@example(
+    [image("2025-12-31"), image("2026-01-05"), image("2026-01-06"), image("2026-12-01")],
+    Policy(14, 3, UTC, yearly=2),
+)
 def test_rules_for_longer_only_ever_keep_more(images: list[Image], rule: Policy) -> None:
     days_alone = replace(rule, weekly=0, monthly=0, yearly=0)
     assert set(left(images, days_alone)) <= set(left(images, rule))
