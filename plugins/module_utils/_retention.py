@@ -60,9 +60,11 @@ class Policy:
             (self.monthly, "months", _month),
             (self.weekly, "weeks", _week),
         ):
+            if not count:
+                continue
             # Later ones take the place of earlier ones.
             newest = {label(self.day(image)): image for image in whole}
-            for period in sorted(newest)[-count:] if count else []:
+            for period in sorted(newest)[-count:]:
                 found[newest[period]] = f"the newest image of {period}, and those of {count} {kind} are kept"
         return found
 
