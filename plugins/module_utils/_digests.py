@@ -252,14 +252,12 @@ def reread_slice(blocks: int, next_block: int, share: int, held: Sequence[tuple[
     of the ranges that may hold data, ascending. Every cycle has the same amount of those to read: ranges of zeros cost
     nothing, wherever on the disk they are.
     """
-    stop = first = next_block if 0 <= next_block < blocks else 0
+    first = next_block if 0 <= next_block < blocks else 0
     left = -(-sum(count for _first, count in held) // share)
     for begin, count in held:
         begin, end = max(begin, first), begin + count
         if begin >= end:
             continue
-        if left == 0:
-            return first, stop - first
         stop = min(begin + left, end)
         left -= stop - begin
         if stop < end:
