@@ -19,6 +19,7 @@ from typing import Any
 from ._errors import ResilientVmError
 
 __all__ = [
+    "as_owner_of",
     "clone_descriptor",
     "clone_file",
     "data_ranges",
@@ -62,6 +63,19 @@ def fsync_tree(path: str) -> None:
             finally:
                 os.close(descriptor)
         fsync_directory(folder)
+
+
+@contextlib.contextmanager
+def as_owner_of(path: str) -> Iterator[None]:
+    """Act as whom a folder belongs to: root never writes where an account could put a link in the way."""
+    owner, before = os.stat(path), (os.geteuid(), os.getegid())
+    os.setegid(owner.st_gid)
+    os.seteuid(owner.st_uid)
+    try:
+        yield
+    finally:
+        os.seteuid(before[0])
+        os.setegid(before[1])
 
 
 def write_atomic(path: str, data: bytes, mode: int = 0o640, owner: tuple[int, int] | None = None) -> None:

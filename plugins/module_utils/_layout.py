@@ -130,6 +130,11 @@ class Layout:
         return self._in("incoming")
 
     @property
+    def verification(self) -> str:
+        """How far the verification of what this machine keeps of the VM is."""
+        return self._in("verify")
+
+    @property
     def lock(self) -> str:
         return self._in("lock")
 

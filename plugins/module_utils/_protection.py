@@ -347,6 +347,7 @@ class Protection:
             layout.transfer,
             layout.restores,
             layout.scratch,
+            layout.verification,
             layout.run,
         ]
         # What vm_standby remembers of a definition, on a host that has since become the active one.

@@ -13,12 +13,12 @@ from collections.abc import Iterator
 
 from ._digests import BLOCK_SIZE, differing_blocks
 from ._errors import ResilientVmError
-from ._files import fsync_directory, fsync_tree, locked, remove_tree, write_json
+from ._files import fsync_directory, fsync_tree, locked, remove_tree
 from ._layout import Layout
 from ._manifest import Manifest
-from ._store import MANIFEST, Store, StoredImage
+from ._store import Store, StoredImage, write_manifest
 
-__all__ = ["RestoreStore", "moving_bytes", "pinned", "reading"]
+__all__ = ["RestoreStore", "moment", "moving_bytes", "pinned", "reading"]
 
 # Not the hop's name, whose pins the next transfer clears away.
 _PURPOSE = "restoring"
@@ -56,7 +56,7 @@ class RestoreStore(Store):
 
     def publish(self, work: str, manifest: Manifest) -> StoredImage:
         """As in other stores, in whatever order. What an earlier restore left behind goes."""
-        write_json(os.path.join(work, MANIFEST), manifest.as_dict())
+        write_manifest(work, manifest)
         fsync_tree(work)
         for image_id in self._ids():
             remove_tree(self.path(image_id))
@@ -107,7 +107,7 @@ def reading(store: Store, image: StoredImage | None) -> Iterator[None]:
 def pinned(store: Store, image_id: str) -> Iterator[StoredImage]:
     """An image of the backup storage, pinned. Under the lock, because who erases decides under it."""
     with contextlib.ExitStack() as stack:
-        with _moment(store.layout.lock):
+        with moment(store.layout.lock, "a restore"):
             image = store.read(image_id)
             if image.manifest is None or not image.complete:
                 raise ResilientVmError(
@@ -119,12 +119,12 @@ def pinned(store: Store, image_id: str) -> Iterator[StoredImage]:
 
 
 @contextlib.contextmanager
-def _moment(path: str) -> Iterator[None]:
+def moment(path: str, purpose: str) -> Iterator[None]:
     """The lock, waited for where its holder needs it for a moment only."""
     for left in range(_LOCK_TRIES, -1, -1):
         with contextlib.ExitStack() as stack:
             try:
-                stack.enter_context(locked(path, "a restore"))
+                stack.enter_context(locked(path, purpose))
             except ResilientVmError:
                 if not left:
                     raise

@@ -11,12 +11,12 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ._digests import BLOCK_SIZE, DigestFile, digests_of
 from ._errors import ResilientVmError
-from ._files import clone_descriptor, data_ranges, fsync_directory, locked, read_json
+from ._files import as_owner_of, clone_descriptor, data_ranges, fsync_directory, locked, read_json
 from ._incoming import boot_id, write_record
 from ._layout import Layout
 from ._store import Store
@@ -101,7 +101,7 @@ def _lay(layout: Layout, folder: str, seeds: Sequence[Seed], uuid: str) -> None:
     with contextlib.ExitStack() as stack:
         sources = [stack.enter_context(open(seed.path, "rb")) for seed in seeds]
         # The folder is the account's: root never writes where the account could put a link in the way.
-        stack.enter_context(_as_owner_of(layout.incoming))
+        stack.enter_context(as_owner_of(layout.incoming))
         if not os.path.isdir(folder):
             os.mkdir(folder, 0o750)
         write_record(folder, os.path.basename(folder), None, uuid, boot_id())
@@ -115,18 +115,6 @@ def _lay(layout: Layout, folder: str, seeds: Sequence[Seed], uuid: str) -> None:
             # Last: where it is, both are whole.
             os.rename(digests + ".part", digests)
         fsync_directory(folder)
-
-
-@contextlib.contextmanager
-def _as_owner_of(path: str) -> Iterator[None]:
-    owner, before = os.stat(path), (os.geteuid(), os.getegid())
-    os.setegid(owner.st_gid)
-    os.seteuid(owner.st_uid)
-    try:
-        yield
-    finally:
-        os.seteuid(before[0])
-        os.setegid(before[1])
 
 
 def _lay_disk(source: int, raw: str, digests: str, size_bytes: int) -> None:

@@ -17,14 +17,16 @@ from typing import Any
 from . import _clock
 from ._digests import DigestFile
 from ._errors import ResilientVmError
-from ._files import fsync_directory, fsync_tree, read_json, remove_tree, write_json
+from ._files import fsync_directory, fsync_tree, read_json, remove_tree, write_atomic, write_json
 from ._layout import Layout
 from ._manifest import IMAGE_ID, Disk, Manifest
 from ._state import State
 
-__all__ = ["MANIFEST", "Pin", "Store", "StoredImage", "file_sha256"]
+__all__ = ["MANIFEST", "MANIFEST_SUM", "Pin", "Store", "StoredImage", "file_sha256", "write_manifest"]
 
 MANIFEST = "manifest.json"
+# As sha256sum writes it and checks it. Images of an earlier version have none.
+MANIFEST_SUM = "manifest.sha256"
 _DAMAGED = "damaged.json"
 
 
@@ -131,6 +133,7 @@ class Store:
                 raise ResilientVmError(f"{where} is missing; restore the file or erase the image", path=where)
             manifest = Manifest.from_dict(document, where, self.layout.customer, self.layout.vm)
             self._check_files(path, manifest)
+            _check_sum(path)
         except ResilientVmError as error:
             manifest, problem = None, str(error)
         damaged = read_json(os.path.join(path, _DAMAGED)) or []
@@ -195,7 +198,7 @@ class Store:
                 "check the clock of the active host",
                 path=self.folder,
             )
-        write_json(os.path.join(work, MANIFEST), manifest.as_dict())
+        write_manifest(work, manifest)
         fsync_tree(work)
         target = self.path(manifest.id)
         os.rename(work, target)
@@ -207,8 +210,11 @@ class Store:
         """Erase one image; others never depend on it. The caller holds the VM's lock."""
         remove_tree(self.path(image_id))
 
-    def mark_damaged(self, image_id: str, disk: str, offset_bytes: int, found_by: str) -> None:
-        """Note a block that is not what its digest says; the image is never used as base or generation again."""
+    def mark_damaged(self, image_id: str, disk: str, offset_bytes: int, found_by: str, right_at: str = "") -> None:
+        """Note a block that is not what its digest says; the image is not used as base or generation while it stands.
+
+        ``disk`` may be the name of another file of the image. ``right_at``: when it was last known to be right.
+        """
         where = os.path.join(self.path(image_id), _DAMAGED)
         marks = read_json(where) or []
         if not any(mark["disk"] == disk and mark["offset_bytes"] == offset_bytes for mark in marks):
@@ -218,9 +224,21 @@ class Store:
                     "offset_bytes": offset_bytes,
                     "found_by": found_by,
                     "found": _clock.iso(_clock.now(None)),
+                    **({"right_at": right_at} if right_at else {}),
                 }
             )
             write_json(where, marks, owner=_owner_of(self.folder))
+
+    def clear_mark(self, image_id: str, disk: str, offset_bytes: int) -> None:
+        """Take a mark away: the block has been read again and is what its digest says."""
+        where = os.path.join(self.path(image_id), _DAMAGED)
+        marks = read_json(where) or []
+        left = [mark for mark in marks if (mark["disk"], mark["offset_bytes"]) != (disk, offset_bytes)]
+        if left:
+            write_json(where, left, owner=_owner_of(self.folder))
+        elif marks:
+            os.unlink(where)
+            fsync_directory(os.path.dirname(where))
 
     def pins(self) -> Iterator[Pin]:
         """Pins in force; expired ones of readers that died are passed over."""
@@ -265,6 +283,28 @@ class Store:
             owner=_owner_of(self.layout.pins),
         )
         return path
+
+
+def write_manifest(folder: str, manifest: Manifest) -> None:
+    """The manifest of an image that is about to be published, and its checksum."""
+    path = os.path.join(folder, MANIFEST)
+    write_json(path, manifest.as_dict())
+    write_atomic(os.path.join(folder, MANIFEST_SUM), f"{file_sha256(path)}  {MANIFEST}\n".encode())
+
+
+def _check_sum(path: str) -> None:
+    """A manifest that changed after it was published must lead nobody astray, however well it reads."""
+    where = os.path.join(path, MANIFEST)
+    try:
+        with open(os.path.join(path, MANIFEST_SUM), encoding="ascii", errors="replace") as stream:
+            wanted = stream.read()
+    except FileNotFoundError:
+        return
+    if wanted != f"{file_sha256(where)}  {MANIFEST}\n":
+        raise ResilientVmError(
+            f"{where} is not what {MANIFEST_SUM} beside it says; run the verify playbook, which mends it if it can",
+            path=where,
+        )
 
 
 def _owner_of(folder: str) -> tuple[int, int] | None:
