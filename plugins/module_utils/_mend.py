@@ -132,7 +132,7 @@ def _candidates(
 
 
 def _tried(whole: bytes, places: Iterable[int], raw: int, disk: Disk, other: DigestFile | None) -> Iterator[bytes]:
-    """All these digests as the disk's bytes have them; then, where bytes may be wrong too, as the other image has them."""
+    """All of these as the bytes have them; then, where bytes may be wrong too, only what the other image bears out."""
     computed, evident = bytearray(whole), bytearray(whole)
     for block in places:
         offset = block * BLOCK_SIZE

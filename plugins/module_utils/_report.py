@@ -219,7 +219,7 @@ def _row(vm: str, variables: Mapping[str, Any]) -> dict[str, Any]:
         "transfers": stored.get("transfers") or [],
         "max_age_hours": plan["max_age_hours"],
         "problems": _row_problems(plan, hosts, stored, held, standby),
-        "alarm": _alarm(vm, plan, stored, age),
+        "alarm": _alarm(vm, plan, stored, age) or _damaged(vm, plan["backup_storage"], stored, standby, held),
     }
 
 
@@ -279,6 +279,18 @@ def _alarm(vm: str, plan: Mapping[str, Any], stored: Mapping[str, Any], age: tim
             f"the newest image of {vm} is {human_age(age)} old, more than resilient_vm_max_age_hours "
             f"({plan['max_age_hours']}); run the daily playbook"
         )
+    return ""
+
+
+def _damaged(vm: str, storage: str, stored: Mapping[str, Any], standby: str, held: Mapping[str, Any]) -> str:
+    for machine, images in ((storage, stored.get("images")), (standby, held.get("generations"))):
+        damaged = [image["id"] for image in images or [] if image.get("damaged") or image.get("problem")]
+        if damaged:
+            verb = "is" if len(damaged) == 1 else "are"
+            return (
+                f"of what {machine} keeps of {vm}, {', '.join(damaged)} {verb} damaged; "
+                "run the verify playbook, which mends what it can and names the rest"
+            )
     return ""
 
 

@@ -261,6 +261,9 @@ TABLE: tuple[Setting, ...] = (
         minimum=0,
         maximum=19,
     ),
+    # How what is kept is read again
+    Setting("verify_days", "int", "Daily runs of verify read all that is kept in so many days.", 14, "days", minimum=1),
+    Setting("verify_rate", "int", "Verify reads no more than this; 0: no limit.", 0, "bytes per second", minimum=0),
     # How the standby's definition differs
     Setting(
         "networks",
@@ -353,6 +356,7 @@ TABLE: tuple[Setting, ...] = (
         "For the restore playbook: whether the new VM is started.",
         default=False,
     ),
+    Setting("verify_all", "bool", "Whether verify reads all that is kept, not a day's share.", default=False),
     Setting("force", "bool", "Whether an image is taken even though there is one of today.", default=False),
     Setting(
         "erase_images", "bool", "Whether unprotect erases the VM's images too; generations always go.", default=False
