@@ -117,10 +117,10 @@ class Verification:
             if goal is None:
                 self._check_files()
                 goal = {target: first + count for target, (first, count) in self.due().items()}
-            running = self._read_on(goal, until)
+            left = self._read_on(goal, until)
         return {
-            "running": running,
-            "goal": dict(goal),
+            "running": bool(left),
+            "goal": left,
             "read_bytes": self.read_bytes,
             "shared_bytes": self.shared_bytes,
             "repaired": self.repaired,
@@ -190,22 +190,27 @@ class Verification:
 
     # blocks
 
-    def _read_on(self, goal: Mapping[str, int], until: float) -> bool:
-        """Read up to the goal; whether the time was over first."""
+    def _read_on(self, goal: Mapping[str, int], until: float) -> dict[str, int]:
+        """Read up to the goal; what of it is left because the time was over first."""
+        left = dict(goal)
         with self._open() as disks:
             for target, (copies, state) in self._with_rounds(disks).items():
-                blocks = _blocks(copies)
-                stop = min(goal.get(target, 0), blocks)
-                rounds = state.begun(self.now)
-                if rounds.next_block >= stop:
-                    continue
-                for first, count in _chunks(_held(copies), rounds.next_block, stop):
-                    self._paced(copies, first, count)
-                    rounds = rounds.at(first + count, blocks + 1)
-                    if time.monotonic() >= until:
-                        self._save(target, rounds)
-                        return True
-                self._save(target, rounds.at(stop, blocks))
+                if target in left:
+                    if self._over_before(target, copies, state.begun(self.now), left[target], until):
+                        return left
+                    del left[target]
+        return {}
+
+    def _over_before(self, target: str, copies: Sequence[Held], rounds: Round, stop: int, until: float) -> bool:
+        blocks = _blocks(copies)
+        stop, first = min(stop, blocks), rounds.next_block if rounds.next_block < blocks else 0
+        for at, count in _chunks(_held(copies), first, stop):
+            if time.monotonic() >= until and at > first:
+                return True
+            self._paced(copies, at, count)
+            if at + count < stop:
+                self._save(target, rounds.at(at + count, blocks))
+        self._save(target, rounds.at(stop, blocks))
         return False
 
     def _save(self, target: str, rounds: Round) -> None:

@@ -76,7 +76,7 @@ running:
   type: bool
   sample: false
 goal:
-  description: Number of the block before which this run stops, by disk.
+  description: For each disk that is not done, number of the block before which this run is to stop.
   returned: success
   type: dict
   sample:

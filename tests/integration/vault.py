@@ -73,9 +73,13 @@ class Vault:
         where = f"seek={_FIRST_MIB + at} count={mebibytes}"
         self.world.in_guest(VM, f"dd if=/dev/urandom of=/dev/vda bs=1M {where} conv=notrunc,fsync 2>/dev/null")
 
+    @property
+    def now(self) -> str:
+        """Today's time as machines are told it."""
+        return self._instant.strftime("%Y-%m-%dT%H:%M:%SZ")
+
     def start_cycle(self) -> subprocess.Popen[str]:
-        now = self._instant.strftime("%Y-%m-%dT%H:%M:%SZ")
-        return self.world.start_play("daily", "--limit", VM, inventory=[self.extra], now=now)
+        return self.world.start_play("daily", "--limit", VM, inventory=[self.extra], now=self.now)
 
     def cycle(self) -> None:
         """Today's cycle, which must succeed."""

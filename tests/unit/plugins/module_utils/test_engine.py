@@ -152,7 +152,8 @@ def test_disk_grown_shrunk_added_and_removed(layout: Layout) -> None:
     for name, data in second.items():
         check_image(store, IDS[1], data, name)
     assert sorted(os.listdir(store.path(IDS[1]))) == sorted(
-        [f"{name}.{kind}" for name in second for kind in ("raw", "digests")] + ["domain.xml", "manifest.json"]
+        [f"{name}.{kind}" for name in second for kind in ("raw", "digests")]
+        + ["domain.xml", "manifest.json", "manifest.sha256"]
     )
 
 

@@ -42,6 +42,8 @@ def test_every_block_is_read_within_the_days_even_when_days_are_missed(
         assert first == state.next_block
         read.update(range(first, first + count))
         state = state.begun(now).at(first + count, blocks)
+        if state.proven:
+            break
     assert {b for first, count in held for b in range(first, first + count)} <= read
     assert (state.next_block, state.started) == (0, None)
     assert state.proven == "2026-01-14T02:00:00Z"
