@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import random
+
 import pytest
 from integration.vault import VM, Vault
 from integration.world import STORE, Played
@@ -52,12 +53,11 @@ def test_bits_that_turn_are_found_and_mended_or_named(three_days: Vault) -> None
     first, second, third = world.images(VM)[-3:]
     folders = {day: f"{STORE}/{VM}/images/{day}" for day in (first, second, third)}
     size = int(world.on("c", f"stat -c %s {folders[first]}/manifest.json"))
-    blocks = int(world.on("c", f"stat -c %s {folders[third]}/vda.digests")) // 32
     world.spoil("c", f"{folders[first]}/manifest.json", chance.randrange(size))
     world.spoil("c", f"{folders[first]}/vda.raw", chance.randrange(_OLD_BYTES))
     world.spoil("c", f"{folders[second]}/vda.raw", chance.randrange(_OLD_BYTES))
     world.spoil("c", f"{folders[second]}/domain.xml", 100)
-    world.spoil("c", f"{folders[third]}/vda.digests", chance.randrange(blocks * 32))
+    world.spoil("c", f"{folders[third]}/vda.digests", chance.randrange(_OLD_BYTES // 65536 * 32))
     # What nobody else on the machine has: the newest day's own data, and the one generation.
     alone = (_NEW_MIB + (vault.day * 24) % 88 + chance.randrange(24)) * _MIB
     generation = f"{STORE}/{VM}/generations/{third}/vda.raw"
