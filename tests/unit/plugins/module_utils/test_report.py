@@ -195,6 +195,19 @@ def test_status_alarms_when_the_newest_image_is_too_old() -> None:
     assert said.startswith("the newest image of erp is 1 d 3 h old, more than resilient_vm_max_age_hours (26)")
 
 
+def test_status_alarms_while_damage_stands() -> None:
+    """On either machine, of a block or of a manifest; the age comes first."""
+    now = "2026-01-15T05:30:00Z"
+    marks = [{"disk": "vda", "offset_bytes": 65536, "found": "", "found_by": "verify"}]
+    world = World(now).holds(image(YESTERDAY, complete=False, damaged=marks), image(TODAY), standby=TODAY)
+    said = status({"erp": asked(world)}, ["erp"])[0]["alarm"]
+    assert said.startswith(f"of what c keeps of erp, {YESTERDAY} is damaged; run the verify playbook")
+    world = World(now).holds(image(TODAY), standby=TODAY)
+    world.held["generations"] = [{"id": TODAY, "problem": "manifest.json is damaged"}]
+    said = status({"erp": asked(world)}, ["erp"])[0]["alarm"]
+    assert said.startswith(f"of what b keeps of erp, {TODAY} is damaged")
+
+
 def test_status_alarms_when_the_newest_image_is_from_the_future() -> None:
     world = World("2026-01-14T05:00:00Z").holds(image(TODAY), standby=TODAY)
     assert "is from the future" in status({"erp": asked(world)}, ["erp"])[0]["alarm"]
