@@ -6,15 +6,23 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
 
 import pytest
 from integration.vault import VM, Vault
 from integration.world import STORE, Played
 
 _MIB = 1 << 20
-# The guest's boot disk before what the vault writes: the same in every image.
-_OLD_BYTES = 100 * _MIB
+_BLOCK = 65536
+# Before what the vault writes the guest's disk is the same in every image.
+_OLD_BLOCKS = 100 * _MIB // _BLOCK
 _NEW_MIB = 136
+# Blocks of a disk that are not empty, by its digest file.
+_WITH_DATA = """
+import sys
+data = open(sys.argv[1], "rb").read()
+print(*(at // 32 for at in range(0, len(data), 32) if any(data[at : at + 32])))
+"""
 
 
 def verify(vault: Vault, *options: str, expect: int = 0, everything: bool = True) -> Played:
@@ -53,24 +61,32 @@ def test_bits_that_turn_are_found_and_mended_or_named(three_days: Vault) -> None
     first, second, third = world.images(VM)[-3:]
     folders = {day: f"{STORE}/{VM}/images/{day}" for day in (first, second, third)}
     size = int(world.on("c", f"stat -c %s {folders[first]}/manifest.json"))
+    listed = world.lab("exec", "c", "python3", "-c", _WITH_DATA, f"{folders[third]}/vda.digests").split()
+    old, new = ([b for b in map(int, listed) if (b < _OLD_BLOCKS) == wanted] for wanted in (True, False))
+    today = range((_NEW_MIB + (vault.day * 24) % 88) * _MIB // _BLOCK, (_NEW_MIB + 24 + (vault.day * 24) % 88) * 16)
+
+    def somewhere(blocks: Sequence[int]) -> int:
+        return chance.choice(blocks) * _BLOCK + chance.randrange(_BLOCK)
+
+    shared = [somewhere(old), somewhere(old)]
     world.spoil("c", f"{folders[first]}/manifest.json", chance.randrange(size))
-    world.spoil("c", f"{folders[first]}/vda.raw", chance.randrange(_OLD_BYTES))
-    world.spoil("c", f"{folders[second]}/vda.raw", chance.randrange(_OLD_BYTES))
+    world.spoil("c", f"{folders[first]}/vda.raw", shared[0])
+    world.spoil("c", f"{folders[second]}/vda.raw", shared[1])
     world.spoil("c", f"{folders[second]}/domain.xml", 100)
-    world.spoil("c", f"{folders[third]}/vda.digests", chance.randrange(_OLD_BYTES // 65536 * 32))
+    world.spoil("c", f"{folders[third]}/vda.digests", chance.choice(old) * 32 + chance.randrange(32))
     # What nobody else on the machine has: the newest day's own data, and the one generation.
-    alone = (_NEW_MIB + (vault.day * 24) % 88 + chance.randrange(24)) * _MIB
-    generation = f"{STORE}/{VM}/generations/{third}/vda.raw"
-    elsewhere = chance.randrange(_OLD_BYTES)
+    alone, elsewhere = (somewhere([block for block in new if block in today]) for _each in range(2))
     world.spoil("c", f"{folders[third]}/vda.raw", alone)
-    world.spoil("b", generation, elsewhere)
+    world.spoil("b", f"{STORE}/{VM}/generations/{third}/vda.raw", elsewhere)
 
     told = said(verify(vault, expect=1))
     for name, place in ((first, "manifest.json"), (second, "domain.xml"), (third, "vda.digests")):
         assert f"image {name} of acme/{VM}: {place} at byte 0 was damaged and is right again" in told
+    for name, place in ((first, shared[0]), (second, shared[1])):
+        assert f"image {name} of acme/{VM}: vda at byte {place // _BLOCK * _BLOCK} was damaged and is right" in told
     assert told.count("was damaged and is right again") == 5
-    assert f"image {third} of acme/{VM}: vda at byte {alone // 65536 * 65536} is damaged, found" in told
-    assert f"generation {third} of acme/{VM}: vda at byte {elsewhere // 65536 * 65536} is damaged, found" in told
+    assert f"image {third} of acme/{VM}: vda at byte {alone // _BLOCK * _BLOCK} is damaged, found" in told
+    assert f"generation {third} of acme/{VM}: vda at byte {elsewhere // _BLOCK * _BLOCK} is damaged, found" in told
     after = sums(vault)
     differing = {name for name in before if after[name] != before[name]}
     assert differing == {f"c:./{third}/vda.raw", f"b:./{third}/vda.raw"}
