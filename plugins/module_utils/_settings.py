@@ -263,7 +263,14 @@ TABLE: tuple[Setting, ...] = (
     ),
     # How what is kept is read again
     Setting("verify_days", "int", "Daily runs of verify read all that is kept in so many days.", 14, "days", minimum=1),
-    Setting("verify_rate", "int", "Verify reads no more than this; 0: no limit.", 0, "bytes per second", minimum=0),
+    Setting(
+        "verify_bytes_per_second",
+        "int",
+        "Verify reads no more than this; 0: no limit.",
+        0,
+        "bytes per second",
+        minimum=0,
+    ),
     # How the standby's definition differs
     Setting(
         "networks",
