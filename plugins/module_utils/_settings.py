@@ -266,7 +266,7 @@ TABLE: tuple[Setting, ...] = (
     Setting(
         "verify_bytes_per_second",
         "int",
-        "Verify reads no more than this; 0: no limit.",
+        "Most that verify reads; 0: no limit.",
         0,
         "bytes per second",
         minimum=0,
