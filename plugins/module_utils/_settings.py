@@ -263,14 +263,7 @@ TABLE: tuple[Setting, ...] = (
     ),
     # How what is kept is read again
     Setting("verify_days", "int", "Daily runs of verify read all that is kept in so many days.", 14, "days", minimum=1),
-    Setting(
-        "verify_bytes_per_second",
-        "int",
-        "Most that verify reads; 0: no limit.",
-        0,
-        "bytes per second",
-        minimum=0,
-    ),
+    Setting("verify_bytes_per_second", "int", "Most that verify reads; 0: no limit.", 0, "bytes per second", minimum=0),
     # How the standby's definition differs
     Setting(
         "networks",
