@@ -10,7 +10,7 @@ from datetime import date, datetime, timedelta, timezone, tzinfo
 
 from ._errors import ResilientVmError
 
-__all__ = ["calendar_day", "image_id", "instant", "iso", "now", "parse", "zone"]
+__all__ = ["calendar_day", "image_id", "instant", "iso", "now", "of_epoch", "parse", "zone"]
 
 # Spelled out rather than left to datetime.fromisoformat: that takes no "Z" before Python 3.11 and
 # very much more than ISO 8601's common form after it.
@@ -46,6 +46,11 @@ def now(override: str | None = None) -> datetime:
     if override:
         return parse(override, "resilient_vm_now")
     return datetime.now(timezone.utc)
+
+
+def of_epoch(seconds: float) -> datetime:
+    """The instant so many seconds after 1970 began, in UTC."""
+    return datetime.fromtimestamp(seconds, timezone.utc)
 
 
 def image_id(when: datetime) -> str:

@@ -202,6 +202,7 @@ def _row(vm: str, variables: Mapping[str, Any]) -> dict[str, Any]:
         "consistency": newest["consistency"] if newest else None,
         "images": len(images),
         "images_damaged": [image["id"] for image in images if image.get("damaged")],
+        "pinned": {image["id"]: image["pinned_by"] for image in images if image.get("pinned_by")},
         "oldest_image": min((image["id"] for image in images), default=None),
         "standby_generation": current["id"] if current else None,
         "standby_age_seconds": int((now - _clock.instant(current["id"])).total_seconds()) if current else None,
@@ -349,6 +350,7 @@ def _remarks(row: Mapping[str, Any]) -> list[str]:
         return remarks
     if row["excluded"]:
         remarks.append(f"excluded: {', '.join(row['excluded'])}")
+    remarks += [f"pinned: {image} ({', '.join(reasons)})" for image, reasons in row["pinned"].items()]
     if row["standby_generation"] and not row["standby_defined"]:
         remarks.append(f"not defined on {row['standby_host']}; the next daily run does it")
     remarks += [f"disk {disk['target']}: {disk['reason']}" for disk in row["disks"] if disk["reason"]]

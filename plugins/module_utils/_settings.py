@@ -12,6 +12,7 @@ from typing import Any
 from . import _clock, _restore_point
 from ._errors import ResilientVmError
 from ._layout import DEFAULT_ROOT
+from ._pin_settings import PINS
 from ._setting import PREFIX, Setting
 
 __all__ = ["PREFIX", "TABLE", "Setting", "read_all", "unknown"]
@@ -357,6 +358,7 @@ TABLE: tuple[Setting, ...] = (
         default=False,
     ),
     Setting("verify_all", "bool", "Whether verify reads all that is kept, not a day's share.", default=False),
+    *PINS,
     Setting("force", "bool", "Whether an image is taken even though there is one of today.", default=False),
     Setting(
         "erase_images", "bool", "Whether unprotect erases the VM's images too; generations always go.", default=False
