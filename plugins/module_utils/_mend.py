@@ -190,6 +190,8 @@ def mend_manifest(folder: str) -> bool:
     except OSError:
         return False
     line = f"{hashlib.sha256(data).hexdigest()}  {MANIFEST}\n".encode()
+    if said == line:
+        return False  # whatever is wrong with this image, it was published so
     if len(said) == len(line) and sum(one != two for one, two in zip(said, line)) == 1:
         with as_owner_of(folder):
             write_atomic(os.path.join(folder, MANIFEST_SUM), line)

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from unit.engine_fakes import IDS, Disk, Snapshot, blocks, change, make_layout, transfer
 
-from ansible_collections.edgecloud.resilient_vm.plugins.module_utils import _clock, _verify
+from ansible_collections.edgecloud.resilient_vm.plugins.module_utils import _clock, _mend, _verify
 from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._digests import BLOCK_SIZE
 from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._places import places
 from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._store import Store
@@ -198,3 +198,12 @@ def test_a_manifest_beyond_mending_is_named_and_left(store: Store) -> None:
     text = image(store, 0, "manifest.json").read_bytes()
     assert str(image(store, 0, "manifest.json")) in verify(store)["wrong"][0]
     assert image(store, 0, "manifest.json").read_bytes() == text
+
+
+def test_a_disk_that_is_missing_is_named(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is tried on the manifest, which is what it was; the other image is verified all the same."""
+    os.unlink(image(store, 0, "vda.raw"))
+    monkeypatch.setattr(_mend, "_one_byte", lambda _data, _wanted: pytest.fail("the manifest is right"))
+    result = verify(store)
+    assert f"{image(store, 0, 'vda.raw')} is missing" in result["wrong"][0]
+    assert result["read_bytes"] > 0
