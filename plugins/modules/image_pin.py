@@ -37,7 +37,7 @@ options:
     description: Why it shall stay; needed for O(state=present), and shown wherever the pin is.
     type: str
     default: ''
-  until:
+  keep_until:
     description: ISO 8601 time at which the pin runs out. Left out, it stays until it is taken away.
     type: str
   state:
@@ -54,7 +54,7 @@ EXAMPLES = r"""
     vm: erp
     restore_point: '2026-01-13'
     reason: before the migration to release 9
-    until: 2026-07-01T00:00:00Z
+    keep_until: 2026-07-01T00:00:00Z
   delegate_to: c
 """
 
@@ -99,14 +99,18 @@ def main() -> None:
             "restore_point": {"type": "str", "required": True},
             "timezone": {"type": "str", "default": "UTC"},
             "reason": {"type": "str", "default": ""},
-            "until": {"type": "str"},
+            "keep_until": {"type": "str"},
             "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
         },
         supports_check_mode=True,
     )
     given = module.params
     wish = Wish(
-        given["restore_point"], given["timezone"], given["reason"], given["until"] or "", given["state"] == "present"
+        given["restore_point"],
+        given["timezone"],
+        given["reason"],
+        given["keep_until"] or "",
+        given["state"] == "present",
     )
     try:
         store = Store(Layout(given["customer"], given["vm"], given["root"]))
