@@ -76,12 +76,17 @@ def _registration(plan: Mapping[str, Any], hostvars: Mapping[str, Any], machine:
 
     hosts = [plan["production"], plan["standby"]]
     storage = plan["backup_storage"]
-    others = hosts if machine == storage else [storage]
+    others = hosts if machine == storage else [storage, *(host for host in hosts if host != machine)]
     states = {other: said(other, "states") for other in [*hosts, storage] if said(other, "states")}
     active = max(states.values(), key=lambda state: state["epoch"])["active"] if states else plan["production"]
     item["uuid"] = said(active, "uuids")
     item["keys"] = {other: said(other, "public_keys") for other in others}
-    item["states"] = {other: state for other, state in states.items() if other in others}
+    # A host goes by the backup storage, which decides.
+    deciding = hosts if machine == storage else [storage]
+    item["states"] = {other: state for other, state in states.items() if other in deciding}
+    item["start_unconfirmed"] = plan["start_unconfirmed"]
+    wanted = plan["autostart"]
+    item["autostart"] = bool(said(active, "autostarts")) if wanted is None else wanted
     if machine == storage:
         item["max_age_hours"] = plan["max_age_hours"]
         item["alarm_command"] = plan["alarm_command"]

@@ -26,7 +26,7 @@ from ._process import Runner
 from ._qemu import qemu_user
 from ._virsh import Virsh
 
-__all__ = ["BackupPath"]
+__all__ = ["BackupPath", "best_type"]
 
 _PROOF = "/etc/resilient-vm/backup-path.json"
 _RULES = ("/etc/apparmor.d/local/abstractions/libvirt-qemu", "/etc/selinux/targeted/contexts/files/file_contexts.local")
@@ -127,16 +127,9 @@ class BackupPath:
         self.run(["qemu-img", "convert", "-O", "qcow2", raw, disk])
         definition = os.path.join(self._folder, "domain.xml")
         with open(definition, "x", encoding="utf-8") as stream:
-            stream.write(_domain_xml(self.domain_type or self._best_type(virsh), disk))
+            stream.write(_domain_xml(self.domain_type or best_type(virsh), disk))
         virsh.call("create", definition, "--paused")
         return virsh.domains()[_DOMAIN]
-
-    @staticmethod
-    def _best_type(virsh: Virsh) -> str:
-        """What libvirt says this host can run, KVM if at all."""
-        capabilities = ElementTree.fromstring(virsh.call("capabilities").stdout)
-        types = {node.get("type") for node in capabilities.iterfind("./guest/arch/domain")}
-        return "kvm" if "kvm" in types and os.path.exists("/dev/kvm") else "qemu"
 
     def _backup(self, virsh: Virsh, uuid: str) -> None:
         wanted = _backup.Wanted("vda", "qcow2", "", _SIZE, True, None, "")
@@ -162,6 +155,13 @@ class BackupPath:
                 )
         finally:
             virsh.abort_backup(uuid, os.path.dirname(self._socket))
+
+
+def best_type(virsh: Virsh) -> str:
+    """Type of domain that libvirt says this host can run, KVM if at all."""
+    capabilities = ElementTree.fromstring(virsh.call("capabilities").stdout)
+    types = {node.get("type") for node in capabilities.iterfind("./guest/arch/domain")}
+    return "kvm" if "kvm" in types and os.path.exists("/dev/kvm") else "qemu"
 
 
 def _digest(path: str) -> str | None:

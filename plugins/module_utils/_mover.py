@@ -3,9 +3,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The mover: the one program of the collection that runs on the machines by itself.
 
-Its commands: ``forced`` (what the data-plane keys may start), ``fetch``, ``refresh`` and ``restore`` (transfers, in
-their units on the backup storage), ``begin``, ``thaw`` and ``watch`` (an open snapshot's units on the active host),
-``age`` (the watchdog), ``version``.
+Its commands: ``forced`` (what keys may start), ``fetch``, ``refresh`` and ``restore`` (transfers, in their units on the
+backup storage), ``begin``, ``thaw`` and ``watch`` (an open snapshot's units on the active host), ``gate`` (after a boot
+of a host), ``age`` (the watchdog), ``version``.
 """
 
 from __future__ import annotations
@@ -209,6 +209,13 @@ def _age(*arguments: str) -> int:
     return tell(list(arguments), **_paths())
 
 
+def _gate() -> int:
+    from ._clock import now
+    from ._gate import Gate, boot
+
+    return boot(Gate(run, lambda: now(None)))
+
+
 def _transfer(hop: str) -> Callable[[str], int]:
     return lambda name: transfer(_layout(name), hop, installed_version())
 
@@ -224,6 +231,7 @@ _COMMANDS: dict[str, Callable[..., int]] = {
     "thaw": _thaw,
     "watch": _watch,
     "age": _age,
+    "gate": _gate,
     "version": _version,
     **{hop: _transfer(hop) for hop in HOPS},
 }

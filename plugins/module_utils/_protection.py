@@ -9,116 +9,39 @@ writes through a folder that the account could swap for a link.
 
 from __future__ import annotations
 
-import glob
 import json
 import os
-import re
-from collections.abc import Iterable
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
 from . import _journal
+from ._doors import Peer, merge_authorized, merge_known_hosts, public_key
 from ._errors import ResilientVmError
 from ._files import locked, read_json, reflink_works
 from ._layout import DEFAULT_RUNTIME, Layout
 from ._process import Runner
+from ._registry import Entry, Place, Registry
 from ._state import Inventory, State, settle
 from ._tree import Tree, read_text
 from ._virsh import Virsh
 
-__all__ = ["Machine", "Peer", "Protection", "Vm", "host_keys", "merge_authorized", "merge_known_hosts"]
+__all__ = ["Machine", "Protection", "Vm"]
 
 PROGRAM = "/usr/local/bin/resilient-vm"
-# What a key may ask for, by the kind of machine that lets it in.
-VERBS = {"hypervisor": "send,receive,restore", "backup_storage": "epoch"}
+# What a key may ask for: data is the backup storage's to ask of a host, all others may ask who is active.
+_DATA_VERBS = "send,receive,restore"
+_QUESTION_VERBS = "epoch"
 
-_PUBLIC_KEY = re.compile(r"ssh-ed25519 [A-Za-z0-9+/]{40,200}={0,2}")
-_HOST_KEY = re.compile(r"[a-z0-9@.-]{1,60} [A-Za-z0-9+/]{40,4000}={0,2}")
 # These lie beside the VMs' keys in .ssh, or would be taken for the public half of another VM's key.
 _TAKEN_NAMES = ("authorized_keys", "config", "environment", "known_hosts", "rc")
-_HEADER = "# Laid by edgecloud.resilient_vm; its site and unprotect playbooks rewrite the lines of their VMs.\n"
 _UNKNOWN_KEY = "(key not made yet)"
-
-
-def public_key(text: str, where: str) -> str:
-    """Type and key of a public key line. What another machine says never becomes more than one entry."""
-    match = _PUBLIC_KEY.match(text)
-    if match is None or "\n" in text.strip("\n"):
-        raise ResilientVmError(f"{where} is not a public key of type ssh-ed25519; remove it and run the site playbook")
-    return match.group(0)
 
 
 def document_text(document: dict[str, Any]) -> str:
     """A document as write_json writes it."""
     return json.dumps(document, indent=2, sort_keys=True) + "\n"
-
-
-def host_keys(pattern: str = "/etc/ssh/ssh_host_*_key.pub") -> list[str]:
-    """Type and key of each host key of this machine, for other machines to pin."""
-    found = []
-    for path in sorted(glob.glob(pattern)):
-        with open(path, encoding="utf-8") as stream:
-            match = _HOST_KEY.match(stream.read())
-        if match is not None:
-            found.append(match.group(0))
-    if not found:
-        raise ResilientVmError(f"there is no host key {pattern}; create them with ssh-keygen -A")
-    return found
-
-
-def merge_authorized(text: str, entries: dict[str, dict[str, str | None]]) -> str:
-    """An authorized_keys file in which each named VM has one entry for each holder of a key.
-
-    An empty entry is a holder that could not be asked: what it had stays. So do lines of other VMs.
-    """
-    lines = [line for line in text.splitlines() if line and not line.startswith("#")]
-    for name, wanted in entries.items():
-        unasked = tuple(f" {name}@{holder}" for holder, entry in wanted.items() if entry is None)
-        lines = [line for line in lines if f" forced {name} " not in line or line.endswith(unasked)]
-        lines += [entry for entry in wanted.values() if entry is not None]
-    return _HEADER + "".join(f"{line}\n" for line in sorted(lines)) if lines else ""
-
-
-def merge_known_hosts(text: str, peers: Iterable[Peer]) -> str:
-    """A known_hosts file in which each peer has exactly its pinned keys; other machines' lines stay."""
-    peers = [peer for peer in peers if peer.host_keys]
-    names = {name for peer in peers for name in peer.names}
-    lines = [
-        line
-        for line in text.splitlines()
-        if line and not line.startswith("#") and not names & set(line.split(" ", 1)[0].split(","))
-    ]
-    lines += [f"{','.join(peer.names)} {key}" for peer in peers for key in peer.host_keys]
-    return _HEADER + "".join(f"{line}\n" for line in sorted(lines)) if lines else ""
-
-
-@dataclass(frozen=True)
-class Peer:
-    """A machine as this one reaches it: where, and under which host keys."""
-
-    name: str
-    address: str
-    port: int = 22
-    host_keys: tuple[str, ...] = ()
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """As ssh looks them up: by HostKeyAlias (the inventory name) and by address."""
-        address = self.address if self.port == 22 else f"[{self.address}]:{self.port}"
-        return (self.name, address) if self.name != address else (self.name,)
-
-    @classmethod
-    def of(cls, name: str, given: dict[str, Any]) -> Peer:
-        keys = tuple(given.get("host_keys") or ())
-        for key in keys:
-            if not _HOST_KEY.fullmatch(key):
-                raise ResilientVmError(f"{key!r} is not a host key of {name}; run the site playbook on {name} again")
-        for word in (name, given["address"]):
-            if not re.fullmatch(r"[A-Za-z0-9_.:%-]+", word):
-                raise ResilientVmError(f"{word!r} can't name machine {name} for ssh; correct resilient_vm_address")
-        return cls(name, given["address"], int(given.get("port") or 22), keys)
 
 
 @dataclass(frozen=True)
@@ -131,6 +54,10 @@ class Machine:
     runtime: str = DEFAULT_RUNTIME
     configuration: str = "/etc/resilient-vm"
     allow_full_copies: bool = False
+
+    @property
+    def registry(self) -> Registry:
+        return Registry(os.path.join(self.configuration, "gate"), os.path.join(self.runtime, ".gate"))
 
 
 @dataclass(frozen=True)
@@ -145,6 +72,28 @@ class Vm:
     others: dict[str, State] = field(default_factory=dict)
     # On whose behalf, for the journal.
     who: str = "site"
+    autostart: bool = False
+    start_unconfirmed: bool = False
+
+    def others_of(self, machine: str) -> list[str]:
+        """The machines a host asks about this VM: the backup storage, then the other host."""
+        hosts = (self.inventory.production, self.inventory.standby)
+        return [self.backup_storage, *(host for host in hosts if host != machine)]
+
+    def entry(self, host: str, uuid: str, peers: dict[str, Peer]) -> Entry:
+        """What the gate of a host has to know of it."""
+        known = [peers[name] for name in self.others_of(host) if name in peers]
+        return Entry(
+            uuid=uuid,
+            customer=self.layout.customer,
+            vm=self.layout.vm,
+            host=host,
+            state=self.layout.state,
+            account=self.layout.account,
+            autostart=self.autostart,
+            start_unconfirmed=self.start_unconfirmed,
+            ask=tuple(Place(peer.name, peer.address, peer.port) for peer in known),
+        )
 
     @property
     def name(self) -> str:
@@ -162,6 +111,7 @@ class Protection:
         self.tree = tree
         self.keys: dict[str, str | None] = {}
         self.uuids: dict[str, str | None] = {}
+        self.autostarts: dict[str, bool] = {}
         self.states: dict[str, dict[str, Any]] = {}
         self.kept: dict[str, list[str]] = {}
         self.problems: list[str] = []
@@ -179,16 +129,15 @@ class Protection:
         if self._hypervisor:
             self.tree.folder(self.machine.configuration, 0o755)
             self.tree.folder(os.path.join(self.machine.configuration, "keys"), 0o700)
-            domains = self._domains()
-            self.uuids = {vm.name: domains.get(vm.inventory.domain) for vm in vms}
+            self._ask_libvirt(vms)
         by_home: dict[str, list[Vm]] = {}
         for vm in vms:
             by_home.setdefault(vm.layout.home, []).append(vm)
         for home, group in by_home.items():
             self._home(home, group, peers)
         if self._hypervisor:
-            storages = {vm.backup_storage for vm in vms}
-            self._pin(os.path.join(self.machine.configuration, "known_hosts"), storages, peers)
+            others = {name for vm in vms for name in vm.others_of(self.machine.name)}
+            self._pin(os.path.join(self.machine.configuration, "known_hosts"), others, peers)
 
     def absent(self, vms: list[Vm], erase_images: bool) -> None:
         """Forget these VMs. ``kept`` names the images and generations that stay, all unless to be erased."""
@@ -211,6 +160,7 @@ class Protection:
             "host_keys": keys_of_host,
             "public_keys": self.keys,
             "uuids": self.uuids,
+            "autostarts": self.autostarts,
             "states": self.states,
             "kept": self.kept,
             "problems": self.problems,
@@ -242,13 +192,13 @@ class Protection:
             self._pin(os.path.join(doors, "known_hosts"), hosts, peers)
         for vm in vms:
             try:
-                self._vm(vm)
+                self._vm(vm, peers)
             except ResilientVmError as error:
                 self.problems.append(str(error))
         entries = {vm.name: self._entries(vm) for vm in vms if vm.keys is not None}
         self._authorize(home, entries)
 
-    def _vm(self, vm: Vm) -> None:
+    def _vm(self, vm: Vm, peers: dict[str, Peer]) -> None:
         layout = vm.layout
         if layout.vm in _TAKEN_NAMES or layout.vm.endswith(".pub"):
             raise ResilientVmError(f"VM name {layout.vm!r} is taken by a file of ssh; rename the inventory host")
@@ -265,23 +215,27 @@ class Protection:
         path, owner = self._key_of(layout)
         line = self.tree.key(path, f"{vm.name}@{self.machine.name}", owner, owner, self._run)
         self.keys[vm.name] = line and public_key(line, f"{path}.pub on {self.machine.name}")
-        self._state(vm)
+        self._state(vm, peers)
 
     def _key_of(self, layout: Layout) -> tuple[str, str]:
         if self._hypervisor:
             return os.path.join(self.machine.configuration, "keys", f"{layout.customer}.{layout.vm}"), "root"
         return layout.key, layout.account
 
-    def _domains(self) -> dict[str, str]:
-        """UUIDs of this machine's domains by name."""
+    def _ask_libvirt(self, vms: list[Vm]) -> None:
+        """UUID of each VM's domain, and whether it starts with this host, by libvirt or (taken from it) by us."""
+        virsh = Virsh(self._run)
         try:
-            return Virsh(self._run).domains()
+            domains, started = virsh.domains(), virsh.autostarted()
         except ResilientVmError:
-            if self.tree.dry:  # on a bare machine libvirt comes with the real run
-                return {}
-            raise
+            if not self.tree.dry:  # on a bare machine libvirt comes with the real run
+                raise
+            domains, started = {}, set()
+        self.uuids = {vm.name: domains.get(vm.inventory.domain) for vm in vms}
+        known = {entry.name: entry.autostart for entry in self.machine.registry.read()[0]}
+        self.autostarts = {name: known.get(name, False) or uuid in started for name, uuid in self.uuids.items()}
 
-    def _state(self, vm: Vm) -> None:
+    def _state(self, vm: Vm, peers: dict[str, Peer]) -> None:
         """Write the document when it is this machine's turn, which is once ``keys`` are known."""
         document = read_json(vm.layout.state)
         own = None if document is None else State.from_json(document, f"{vm.layout.state} on {self.machine.name}")
@@ -297,6 +251,9 @@ class Protection:
                 stack.enter_context(locked(vm.layout.lock, "site"))
                 self._write_down(vm, settled, "site" if own else "protect", settled.why)
             self.tree.text(vm.layout.state, text, 0o640, group=vm.layout.account)
+        if self._hypervisor and settled.uuid:
+            entry = vm.entry(self.machine.name, settled.uuid, peers)
+            self.machine.registry.register(self.tree, entry, settled.active, Virsh(self._run))
 
     def _write_down(self, vm: Vm, state: State, what: str, why: str) -> None:
         said = _journal.entry(self._now, vm.who, what, why, state.epoch, state.active)
@@ -309,7 +266,8 @@ class Protection:
                 entries[holder] = None
                 continue
             known = _UNKNOWN_KEY if key is None else public_key(key, f"the key of {vm.name} from {holder}")
-            forced = f"{PROGRAM} forced {vm.name} {VERBS[self.machine.part]}"
+            verbs = _DATA_VERBS if self._hypervisor and holder == vm.backup_storage else _QUESTION_VERBS
+            forced = f"{PROGRAM} forced {vm.name} {verbs}"
             entries[holder] = f'restrict,command="{forced}" {known} {vm.name}@{holder}'
         return entries
 
@@ -337,6 +295,10 @@ class Protection:
                 "where they shall stay and remove that folder, then unprotect again"
             )
         self._authorize(layout.home, {vm.name: {}})
+        entry = self.machine.registry.of(vm.name) if self._hypervisor else None
+        if entry is not None:
+            active = (read_json(layout.state) or {}).get("active")
+            self.machine.registry.forget(self.tree, entry, active, Virsh(self._run))
         key, _owner = self._key_of(layout)
         images = layout.generations if self._hypervisor else layout.images
         gone = [

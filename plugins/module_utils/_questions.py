@@ -10,7 +10,7 @@ from typing import Any
 
 from ._preflight import standby_host
 
-__all__ = ["plans_of", "questions", "told_of"]
+__all__ = ["gate_problems", "plans_of", "questions", "told_of"]
 
 # What an answer holds by "customer/vm", and the name one VM's entry gets.
 _BY_VM = {"domains": "domain", "states": "state"}
@@ -74,6 +74,28 @@ def _results(answers: Mapping[str, Any] | None) -> list[Mapping[str, Any]]:
 
 def _machine_of(answer: Mapping[str, Any]) -> str:
     return str(answer[answer.get("ansible_loop_var", "item")]["machine"])
+
+
+def gate_problems(answers: Mapping[str, Any], plan: Mapping[str, Any]) -> list[str]:
+    """What is wrong with the gate of a VM's hosts: one sentence each, from a loop of M(gate) over ``questions``.
+
+    A machine that could not be reached has been told of before.
+    """
+    if not plan:
+        return []
+    key = f"{plan['customer']}/{plan['vm']}"
+    told = []
+    for answer in _results(answers):
+        machine = _machine_of(answer)
+        if machine not in plan["machines"] or answer.get("reachable") is False:
+            continue
+        if "problems" not in answer:
+            told.append(f"on {machine}: {answer.get('msg') or 'the gate gave no answer'}")
+        elif key in answer["problems"]:
+            told.append(f"{plan['vm']} could not be started on {machine}: {answer['problems'][key]}")
+        elif key in answer["unregistered"]:
+            told.append(f"the gate of {machine} does not know {plan['vm']}; run the site playbook")
+    return told
 
 
 def told_of(answers: Mapping[str, Any], plan: Mapping[str, Any]) -> dict[str, dict[str, Any]]:

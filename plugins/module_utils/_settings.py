@@ -265,6 +265,18 @@ TABLE: tuple[Setting, ...] = (
     # How what is kept is read again
     Setting("verify_days", "int", "Daily runs of verify read all that is kept in so many days.", 14, "days", minimum=1),
     Setting("verify_bytes_per_second", "int", "Most that verify reads; 0: no limit.", 0, "bytes per second", minimum=0),
+    # Where and when it may run
+    Setting(
+        "autostart",
+        "bool",
+        "Whether the VM starts with its active host; as libvirt had it when the VM was first protected when not set.",
+    ),
+    Setting(
+        "start_unconfirmed",
+        "bool",
+        "Whether the VM may start after a boot of its active host when no other machine can be asked. Dangerous.",
+        default=False,
+    ),
     # How the standby's definition differs
     Setting(
         "networks",

@@ -245,6 +245,9 @@ class Virsh:
         """Forget a stopped domain. Its firmware's variables stay: they belong to the image, not to libvirt."""
         self.call("undefine", uuid, "--keep-nvram", "--managed-save", "--checkpoints-metadata", "--snapshots-metadata")
 
+    def enable_autostart(self, uuid: str) -> None:
+        self.call("autostart", uuid)
+
     def disable_autostart(self, uuid: str) -> None:
         self.call("autostart", uuid, "--disable")
 

@@ -101,6 +101,14 @@ options:
         description: On whose behalf this is done, for the VM's journal.
         type: str
         default: site
+      autostart:
+        description: Whether the gate starts the VM with this host, while it is the active one. libvirt no longer does.
+        type: bool
+        default: false
+      start_unconfirmed:
+        description: Whether the gate opens after a boot of this host although no other machine can be asked.
+        type: bool
+        default: false
       keys:
         description:
           - Public keys that may log in for this VM, by the inventory name of the machine that holds the key.
@@ -152,6 +160,11 @@ uuids:
   returned: success on a hypervisor
   type: dict
   sample: {"acme/erp": "6e1f3c0a-3a5f-4c50-9f7e-3a3f0d9a2c11"}
+autostarts:
+  description: Whether each VM starts with this host, by C(customer/vm).
+  returned: success on a hypervisor
+  type: dict
+  sample: {"acme/erp": true}
 states:
   description: State document of each VM on this machine, by C(customer/vm), as it is after the call.
   returned: success
@@ -173,10 +186,11 @@ from ansible.module_utils.basic import AnsibleModule
 
 from ..module_utils._arguments import common_spec
 from ..module_utils._clock import now
+from ..module_utils._doors import Peer, host_keys
 from ..module_utils._errors import ResilientVmError
 from ..module_utils._layout import Layout
 from ..module_utils._process import run
-from ..module_utils._protection import Machine, Peer, Protection, Vm, host_keys
+from ..module_utils._protection import Machine, Protection, Vm
 from ..module_utils._state import Inventory, State
 from ..module_utils._tree import Tree
 
@@ -191,6 +205,8 @@ VM_SPEC = {
     "max_age_hours": {"type": "float"},
     "alarm_command": {"type": "str"},
     "who": {"type": "str", "default": "site"},
+    "autostart": {"type": "bool", "default": False},
+    "start_unconfirmed": {"type": "bool", "default": False},
     # Public halves.
     "keys": {"type": "dict", "no_log": False},
     "states": {"type": "dict", "default": {}},
@@ -216,6 +232,8 @@ def wanted(given: dict[str, Any], root: str) -> Vm:
         backup_storage=given["backup_storage"],
         keys=given["keys"],
         who=given["who"],
+        autostart=given["autostart"],
+        start_unconfirmed=given["start_unconfirmed"],
         others={
             name: State.from_json(document, f"the state document of {given['vm']} on {name}")
             for name, document in given["states"].items()

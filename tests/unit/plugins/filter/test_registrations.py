@@ -15,6 +15,8 @@ from ansible_collections.edgecloud.resilient_vm.plugins.filter.registrations imp
 PLAN = {
     "customer": "acme",
     "who": "mary",
+    "autostart": None,
+    "start_unconfirmed": False,
     "vm": "erp",
     "domain": "erp-prod",
     "production": "a",
@@ -44,7 +46,9 @@ def answers(**states: Any) -> dict[str, dict[str, Any]]:
 
 
 @pytest.mark.parametrize(
-    ("machine", "holders"), [("a", {"c"}), ("b", {"c"}), ("c", {"a", "b"})], ids=["host", "other host", "storage"]
+    ("machine", "holders"),
+    [("a", {"b", "c"}), ("b", {"a", "c"}), ("c", {"a", "b"})],
+    ids=["host", "other host", "storage"],
 )
 def test_hosts_let_the_storage_in_and_the_storage_lets_the_hosts_in(machine: str, holders: set[str]) -> None:
     (item,) = registrations([PLAN], answers(), machine, "told")
@@ -70,6 +74,16 @@ def test_a_machine_is_told_the_states_of_those_it_deals_with() -> None:
     told = answers(a=FIRST, b=FIRST, c=MOVED)
     assert registrations([PLAN], told, "c", "told")[0]["states"] == {"a": FIRST, "b": FIRST}
     assert registrations([PLAN], told, "a", "told")[0]["states"] == {"c": MOVED}
+
+
+@pytest.mark.parametrize(("wanted", "found", "told"), [(None, True, True), (None, False, False), (False, True, False)])
+def test_a_vm_starts_with_its_host_as_the_owner_says_or_as_libvirt_had_it(
+    wanted: bool | None, found: bool, told: bool
+) -> None:
+    machines = answers()
+    machines["a"]["told"]["autostarts"] = {"acme/erp": found}
+    for machine in ("a", "b"):
+        assert registrations([{**PLAN, "autostart": wanted}], machines, machine, "told")[0]["autostart"] is told
 
 
 def test_what_the_watchdog_needs_goes_to_the_storage_alone() -> None:

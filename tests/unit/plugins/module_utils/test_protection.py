@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
+from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._doors import Peer, merge_known_hosts
 from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._errors import ResilientVmError
-from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._protection import Peer, merge_known_hosts
 
 HOST_KEY = "ssh-ed25519 " + "A" * 68
 

@@ -1,0 +1,227 @@
+# Copyright (c) 2026, edgecloud.resilient_vm contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Opening the gate after a boot of a host: what it asks other machines, and what follows from their answers."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Callable
+
+from . import _clock
+from ._errors import ResilientVmError
+from ._files import read_json, write_json
+from ._hook import BOOT_ID, CLOSED
+from ._process import Runner
+from ._registry import Entry, Place, Registry
+from ._state import State
+from ._virsh import Virsh
+
+__all__ = ["Answer", "Gate", "Opening", "ask", "boot", "verdict"]
+
+TIMER = "resilient-vm-gate.timer"
+_CONFIGURATION = "/etc/resilient-vm"
+_ANSWER = re.compile(r"([1-9][0-9]{0,8}) (\S+)")
+_AT_ONCE = 8
+# A first look after a boot goes on so long before it is left to the timer: machines often boot together.
+_PATIENCE_SECONDS = 20.0
+_STOPPED = ("shut off", "crashed")
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What another machine says of the VM; without an epoch it gave no answer, and ``said`` is why."""
+
+    machine: str
+    epoch: int | None
+    active: str = ""
+    said: str = ""
+
+
+@dataclass(frozen=True)
+class Opening:
+    """Whether the gate is open for a VM that is active here. ``final``: asking again would not change it."""
+
+    entry: Entry
+    open: bool
+    why: str
+    final: bool = False
+    changed: bool = False
+
+
+def verdict(own: State, answers: list[Answer], start_unconfirmed: bool) -> tuple[bool, bool, str]:
+    """(open, final, why) from the answers in the order of their weight; the first one that was given counts. Pure."""
+    for answer in answers:
+        if answer.epoch is None:
+            continue
+        if (answer.epoch, answer.active) == (own.epoch, own.active):
+            return True, True, f"confirmed by {answer.machine}"
+        told = f"{answer.machine} says the active host of {own.name} is {answer.active} since epoch {answer.epoch}"
+        if answer.epoch > own.epoch:
+            return False, True, f"{told}: the VM moved while this host was away"
+        return False, False, f"{told}, and here it is {own.active} since epoch {own.epoch}; find out where it runs"
+    if start_unconfirmed:
+        return True, True, "nobody could be asked, and resilient_vm_start_unconfirmed is set"
+    told = "; ".join(f"{answer.machine}: {answer.said}" for answer in answers)
+    return False, False, f"nobody could confirm that this host is the active one of {own.name} ({told})"
+
+
+def ask(entry: Entry, place: Place, run: Runner, configuration: str = _CONFIGURATION) -> Answer:
+    """One question to one machine, by the VM's own key."""
+    words = [
+        "ssh",
+        "-T",
+        *("-F", "/dev/null"),
+        *("-i", os.path.join(configuration, "keys", f"{entry.customer}.{entry.vm}")),
+        *("-p", str(place.port)),
+        *("-o", "BatchMode=yes"),
+        *("-o", "IdentitiesOnly=yes"),
+        *("-o", "StrictHostKeyChecking=yes"),
+        *("-o", f"UserKnownHostsFile={os.path.join(configuration, 'known_hosts')}"),
+        *("-o", "GlobalKnownHostsFile=/dev/null"),
+        *("-o", "ConnectTimeout=5"),
+        *("-o", "ServerAliveInterval=5"),
+        *("-o", "ServerAliveCountMax=2"),
+        f"{entry.account}@{place.address}",
+        "epoch",
+    ]
+    try:
+        done = run(words, timeout_seconds=30.0, check=False)
+    except ResilientVmError as error:
+        return Answer(place.name, None, said=str(error))
+    match = _ANSWER.fullmatch(done.stdout.strip())
+    if done.code != 0 or match is None:
+        lines = done.stderr.strip().splitlines() or [f"exit code {done.code}"]
+        return Answer(place.name, None, said=lines[-1])
+    return Answer(place.name, int(match.group(1)), match.group(2))
+
+
+@dataclass(frozen=True)
+class Gate:
+    """The gate of this host."""
+
+    run: Runner
+    now: Callable[[], datetime]
+    registry: Registry = field(default_factory=Registry)
+    configuration: str = _CONFIGURATION
+    boot_id_file: str = BOOT_ID
+
+    def boot_id(self) -> str:
+        with open(self.boot_id_file, encoding="ascii") as stream:
+            return stream.read().strip()
+
+    def openings(self, dry: bool = False) -> list[Opening]:
+        """Ask for every VM that is active here and not confirmed yet, and open its gate if it may be."""
+        if not dry:
+            os.makedirs(self.registry.confirmed, 0o755, exist_ok=True)
+        entries = self.registry.read()[0]
+        with ThreadPoolExecutor(_AT_ONCE) as several:
+            looked = several.map(lambda entry: self._look(entry, dry), entries)
+            return [opening for opening in looked if opening is not None]
+
+    def _look(self, entry: Entry, dry: bool) -> Opening | None:
+        """None where another host is the active one: nothing is to be opened."""
+        try:
+            document = read_json(entry.state)
+            if document is None:
+                return Opening(entry, False, f"{entry.state} of {entry.name} is missing; run the site playbook")
+            state = State.from_json(document, entry.state)
+            return self._opening(entry, state, dry) if state.active == entry.host else None
+        except ResilientVmError as error:
+            return Opening(entry, False, str(error))
+
+    def _opening(self, entry: Entry, state: State, dry: bool) -> Opening:
+        if state.phase in CLOSED:
+            return Opening(entry, False, f"{entry.name} is in phase {state.phase}", final=True)
+        boot = self.boot_id()
+        path = self.registry.confirmation(entry.uuid)
+        known = read_json(path) or {}
+        if (known.get("boot_id"), known.get("epoch")) == (boot, state.epoch):
+            return Opening(entry, True, known["why"], final=True)
+        answers: list[Answer] = []
+        for place in entry.ask:
+            answers.append(ask(entry, place, self.run, self.configuration))
+            if answers[-1].epoch is not None:
+                break
+        is_open, final, why = verdict(state, answers, entry.start_unconfirmed)
+        if is_open and not dry:
+            when = _clock.iso(self.now())
+            write_json(path, {"boot_id": boot, "epoch": state.epoch, "why": why, "when": when}, 0o644)
+        return Opening(entry, is_open, why, final, is_open)
+
+    # starting with the host
+
+    @property
+    def _waiting_file(self) -> str:
+        return os.path.join(self.registry.confirmed, "waiting")
+
+    def waiting(self, first: bool) -> list[str]:
+        """UUIDs of the VMs still to be started after this boot; ``first``: all there are, should nobody know yet.
+
+        What its owner shuts down later stays so: the list is made once a boot, and only gets shorter.
+        """
+        os.makedirs(self.registry.confirmed, 0o755, exist_ok=True)
+        known = read_json(self._waiting_file) or {}
+        if known.get("boot_id") == self.boot_id():
+            return list(known["uuids"])
+        found = [entry.uuid for entry in self.registry.read()[0] if entry.autostart] if first else []
+        self.wait_for(found)
+        return found
+
+    def wait_for(self, uuids: list[str]) -> None:
+        write_json(self._waiting_file, {"boot_id": self.boot_id(), "uuids": uuids}, 0o644)
+
+    def start(self, entry: Entry) -> str:
+        """Start a VM that starts with its host; "" or why it could not be."""
+        virsh = Virsh(self.run)
+        try:
+            if virsh.state(entry.uuid)[0] in _STOPPED:
+                virsh.call("start", entry.uuid, timeout_seconds=120.0)
+        except ResilientVmError as error:
+            return str(error)
+        return ""
+
+
+def boot(gate: Gate, sleep: Callable[[float], None] = time.sleep, clock: Callable[[], float] = time.monotonic) -> int:
+    """After a boot: open the gates that may be opened and start what starts with the host; the unit's exit code.
+
+    What can't be settled within its patience is left to the timer, which stops when nothing is left.
+    """
+    until = clock() + _PATIENCE_SECONDS
+    while True:
+        left = _round(gate)
+        if not left:
+            gate.run(["systemctl", "stop", TIMER])
+            return 0
+        if clock() >= until:
+            sys.stderr.write("".join(f"resilient-vm: {sentence}\n" for sentence in left))
+            return 1
+        sleep(1.0)
+
+
+def _round(gate: Gate) -> list[str]:
+    """Ask once; one sentence for everything that is still to be done."""
+    waiting = gate.waiting(first=True)
+    openings = gate.openings()
+    left = gate.registry.read()[1] + [opening.why for opening in openings if not opening.final]
+    for opening in openings:
+        if opening.changed or (opening.final and not opening.open):
+            sys.stdout.write(f"{opening.entry.name}: {'open' if opening.open else 'closed'}, {opening.why}\n")
+        if opening.entry.uuid in waiting and opening.open:
+            problem = gate.start(opening.entry)
+            if problem:
+                left.append(problem)
+                continue
+        if opening.entry.uuid in waiting and opening.final:
+            waiting.remove(opening.entry.uuid)
+            gate.wait_for(waiting)
+    active_here = {opening.entry.uuid for opening in openings}
+    if set(waiting) - active_here:
+        gate.wait_for([uuid for uuid in waiting if uuid in active_here])
+    return left

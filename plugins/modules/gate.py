@@ -1,0 +1,164 @@
+#!/usr/bin/python
+# Copyright (c) 2026, edgecloud.resilient_vm contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Prove that libvirt on this host asks the gate, and open it for VMs that may run here."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: gate
+short_description: Prove that a host refuses to start VMs it is not the active host of, and open it for the others
+version_added: 0.1.0
+description:
+  - The gate is a hook of libvirt that refuses to start a protected VM unless this host is its active one, and another
+    machine has confirmed that since the host's boot.
+  - Tries to start a throwaway domain that the gate must refuse, and fails when libvirt starts it.
+  - Then asks the backup storage, or else the other host, for each VM that is active here and not confirmed yet.
+author:
+  - edgecloud.resilient_vm contributors (@edgecloud)
+extends_documentation_fragment:
+  - edgecloud.resilient_vm.common
+attributes:
+  check_mode:
+    description: Says what would be laid. Nothing is started and nothing is opened.
+    support: full
+  diff_mode:
+    support: full
+options:
+  vms:
+    description: The VMs to open the gate for, if this host is their active one.
+    type: list
+    elements: dict
+    default: []
+    suboptions:
+      customer:
+        description: Name of the customer.
+        type: str
+        required: true
+      vm:
+        description: Name of the VM, which is its inventory name.
+        type: str
+        required: true
+      domain:
+        description: Name of the libvirt domain. The gate goes by its UUID and needs no name.
+        type: str
+  install:
+    description:
+      - Inventory name of this machine. The gate is laid first, and libvirt restarted if it doesn't ask it yet.
+        Running guests survive that.
+      - Without it the gate is only proven.
+    type: str
+  domain_type:
+    description: Type of the throwaway domain, like V(kvm) or V(qemu). By default V(kvm) where libvirt offers it.
+    type: str
+"""
+
+EXAMPLES = r"""
+- name: Lay the gate
+  edgecloud.resilient_vm.gate:
+    install: "{{ inventory_hostname }}"
+
+- name: See that it is closed, and open for the VMs that live here
+  edgecloud.resilient_vm.gate:
+    vms:
+      - customer: acme
+        vm: erp
+"""
+
+RETURN = r"""
+restarted:
+  description: Whether libvirt had to be restarted.
+  returned: success
+  type: bool
+open:
+  description: Who confirmed it, of each VM in O(vms) that may be started here, by C(customer/vm).
+  returned: success
+  type: dict
+  sample: {"acme/erp": "confirmed by c"}
+problems:
+  description: One sentence for each VM in O(vms) that is active here and can't be started, by C(customer/vm).
+  returned: success
+  type: dict
+  sample: {}
+unregistered:
+  description: VMs in O(vms) that the gate doesn't know, by C(customer/vm).
+  returned: success
+  type: list
+  elements: str
+  sample: []
+"""
+
+from typing import Any
+
+from ansible.module_utils.basic import AnsibleModule
+
+from ansible_collections.edgecloud.resilient_vm.plugins.module_utils import _clock
+from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._arguments import common_spec
+from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._errors import ResilientVmError
+from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._gate import Gate
+from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._gate_proof import GateProof
+from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._process import run
+from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._tree import Tree
+
+
+def told(gate: Gate, names: list[str], dry: bool) -> dict[str, Any]:
+    """What the gate says of these VMs."""
+    entries, damaged = gate.registry.read()
+    openings = {opening.entry.name: opening for opening in gate.openings(dry)} if names else {}
+    known = {entry.name for entry in entries}
+    return {
+        "open": {name: openings[name].why for name in names if name in openings and openings[name].open},
+        "problems": {name: openings[name].why for name in names if name in openings and not openings[name].open},
+        "unregistered": [name for name in names if name not in known],
+        "opened": [opening.entry.name for opening in openings.values() if opening.changed],
+        "damaged": damaged,
+    }
+
+
+def main() -> None:
+    module = AnsibleModule(
+        argument_spec={
+            **common_spec(),
+            "install": {"type": "str"},
+            "domain_type": {"type": "str"},
+            "vms": {
+                "type": "list",
+                "elements": "dict",
+                "default": [],
+                "options": {
+                    "customer": {"type": "str", "required": True},
+                    "vm": {"type": "str", "required": True},
+                    "domain": {"type": "str"},
+                },
+            },
+        },
+        supports_check_mode=True,
+    )
+    given = module.params
+    tree = Tree(dry=module.check_mode)
+    gate = Gate(run, lambda: _clock.now(given["now"]))
+    proof = GateProof(run, given["domain_type"])
+    restarted = False
+    try:
+        if given["install"] and proof.install(tree, given["install"]) and not module.check_mode:
+            # Whatever is off now shall stay off: only a boot of this host starts VMs.
+            gate.waiting(first=False)
+        if not module.check_mode:
+            restarted = proof.prove(may_restart=bool(given["install"]))
+        found = told(gate, [f"{vm['customer']}/{vm['vm']}" for vm in given["vms"]], module.check_mode)
+    except ResilientVmError as error:
+        module.fail_json(msg=str(error), **error.facts)
+    opened, damaged = found.pop("opened"), found.pop("damaged")
+    if damaged:
+        module.fail_json(msg=" ".join(damaged), **found)
+    module.exit_json(
+        changed=tree.changed or restarted or bool(opened),
+        diff={"before": {**tree.before, "opened": []}, "after": {**tree.after, "opened": opened}},
+        restarted=restarted,
+        **found,
+    )
+
+
+if __name__ == "__main__":
+    main()
