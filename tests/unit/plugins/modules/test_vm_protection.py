@@ -51,6 +51,8 @@ class World:
     states: dict[str, State] = field(default_factory=dict)
     names: tuple[str, ...] = ("erp",)
     production: str = "a"
+    standby: str = "b"
+    autostart: bool = False
     runner: Any = _world
     allow_full_copies: bool = True
 
@@ -64,11 +66,12 @@ class World:
 
     def vm(self, name: str) -> Vm:
         return Vm(
-            Inventory("acme", name, name, self.production, "b", uuid=UUID if name == "erp" else None),
+            Inventory("acme", name, name, self.production, self.standby, uuid=UUID if name == "erp" else None),
             Layout("acme", name, str(self.root), str(self.place / "run")),
             "c",
             self.keys,
             self.states,
+            autostart=self.autostart,
         )
 
     def do(self, *, dry: bool = False, state: str = "present", erase_images: bool = False) -> dict[str, Any]:
@@ -266,6 +269,75 @@ def test_every_change_of_a_state_is_in_its_journal_and_a_rerun_adds_nothing(worl
         world.do()
     path = str(world.root / "acme/erp/journal.jsonl")
     assert [(said["what"], said["epoch"], said["active"]) for said in _journal.read(path)] == [("protect", 1, "a")]
+
+
+class Libvirt:
+    """One domain, which starts with the host or not."""
+
+    def __init__(self, autostart: bool) -> None:
+        self.autostart = autostart
+
+    def __call__(self, argv: list[str], **options: Any) -> Completed:
+        if argv[:1] != ["virsh"]:
+            return run(argv, **options)
+        if "--autostart" in argv:
+            return Completed(0, f"{UUID}\n" if self.autostart else "", "")
+        if argv[3] == "autostart":
+            self.autostart = "--disable" not in argv
+        return Completed(0, f"{UUID} erp\n\n", "")
+
+
+def registered(world: World) -> dict[str, Any]:
+    entry: dict[str, Any] = json.loads(world.read(f"etc/gate/{UUID}.json"))
+    return entry
+
+
+def test_a_host_knows_by_uuid_what_it_protects_and_whom_to_ask(hypervisor: World) -> None:
+    hypervisor.do()
+    entry = registered(hypervisor)
+    assert (entry["customer"], entry["vm"], entry["host"], entry["account"]) == ("acme", "erp", "b", "rvm-acme")
+    assert entry["state"] == str(hypervisor.root / "acme/erp/state.json")
+    assert [(place["name"], place["address"]) for place in entry["ask"]] == [("c", "192.0.2.13"), ("a", "192.0.2.11")]
+
+
+def test_a_storage_has_no_gate_and_a_vm_without_uuid_no_entry(storage: World, hypervisor: World) -> None:
+    storage.do()
+    assert not (storage.place / "etc").exists()
+    hypervisor.names = ("crm",)
+    hypervisor.do()
+    assert not (hypervisor.place / "etc/gate").exists()
+
+
+def test_the_active_host_takes_autostart_from_libvirt_and_gives_it_back(hypervisor: World) -> None:
+    hypervisor.production, libvirt = "b", Libvirt(autostart=True)
+    hypervisor.runner, hypervisor.standby = libvirt, "a"
+    hypervisor.autostart = hypervisor.do(dry=True)["autostarts"]["acme/erp"]
+    assert hypervisor.autostart is True and libvirt.autostart
+    assert hypervisor.do()["changed"] is True
+    assert not libvirt.autostart and registered(hypervisor)["autostart"] is True
+    # libvirt has forgotten it by now; the gate has not.
+    again = hypervisor.do()
+    assert again["autostarts"] == {"acme/erp": True} and not again["changed"]
+    hypervisor.do(state="absent")
+    assert libvirt.autostart and not (hypervisor.place / f"etc/gate/{UUID}.json").exists()
+
+
+def test_a_standby_leaves_autostart_alone(hypervisor: World) -> None:
+    libvirt = Libvirt(autostart=True)
+    hypervisor.runner, hypervisor.autostart = libvirt, True
+    hypervisor.do()
+    assert libvirt.autostart
+    hypervisor.do(state="absent")
+    assert libvirt.autostart
+
+
+def test_the_hosts_may_ask_each_other_and_only_the_storage_gets_data(hypervisor: World) -> None:
+    hypervisor.keys = {"c": KEY, "a": OTHER_KEY}
+    hypervisor.do()
+    lines = hypervisor.read("root/acme/.ssh/authorized_keys").splitlines()[1:]
+    verbs = {line.rpartition("@")[2]: line.partition("forced acme/erp ")[2].partition('"')[0] for line in lines}
+    assert verbs == {"c": "send,receive", "a": "epoch"}
+    assert "a,192.0.2.11 " in hypervisor.read("etc/known_hosts")
 
 
 def test_one_vm_that_disagrees_is_named_and_the_others_are_done(world: World) -> None:
