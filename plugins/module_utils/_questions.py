@@ -79,7 +79,7 @@ def _machine_of(answer: Mapping[str, Any]) -> str:
 def gate_problems(answers: Mapping[str, Any], plan: Mapping[str, Any]) -> list[str]:
     """What is wrong with the gate of a VM's hosts: one sentence each, from a loop of M(gate) over ``questions``.
 
-    A machine that could not be reached has been told of before.
+    That a machine or its libvirt does not answer has been told before.
     """
     if not plan:
         return []
@@ -87,7 +87,7 @@ def gate_problems(answers: Mapping[str, Any], plan: Mapping[str, Any]) -> list[s
     told = []
     for answer in _results(answers):
         machine = _machine_of(answer)
-        if machine not in plan["machines"] or answer.get("reachable") is False:
+        if machine not in plan["machines"] or answer.get("reachable") is False or answer.get("libvirt") is False:
             continue
         if "problems" not in answer:
             told.append(f"on {machine}: {answer.get('msg') or 'the gate gave no answer'}")

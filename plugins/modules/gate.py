@@ -82,13 +82,14 @@ problems:
   type: dict
   sample: {}
 unregistered:
-  description: VMs in O(vms) that the gate doesn't know, by C(customer/vm).
+  description: VMs in O(vms) that have a state document here but are not known to the gate, by C(customer/vm).
   returned: success
   type: list
   elements: str
   sample: []
 """
 
+import os
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
@@ -98,19 +99,25 @@ from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._arguments 
 from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._errors import ResilientVmError
 from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._gate import Gate
 from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._gate_proof import GateProof
+from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._layout import Layout
 from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._process import run
 from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._tree import Tree
+from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._virsh import Unreachable
 
 
-def told(gate: Gate, names: list[str], dry: bool) -> dict[str, Any]:
+def told(gate: Gate, layouts: list[Layout], dry: bool) -> dict[str, Any]:
     """What the gate says of these VMs."""
+    names = [layout.name for layout in layouts]
     entries, damaged = gate.registry.read()
     openings = {opening.entry.name: opening for opening in gate.openings(dry)} if names else {}
     known = {entry.name for entry in entries}
     return {
         "open": {name: openings[name].why for name in names if name in openings and openings[name].open},
         "problems": {name: openings[name].why for name in names if name in openings and not openings[name].open},
-        "unregistered": [name for name in names if name not in known],
+        # Without a state document the site playbook has not got to it, which others tell.
+        "unregistered": [
+            layout.name for layout in layouts if layout.name not in known and os.path.exists(layout.state)
+        ],
         "opened": [opening.entry.name for opening in openings.values() if opening.changed],
         "damaged": damaged,
     }
@@ -146,7 +153,10 @@ def main() -> None:
             gate.waiting(first=False)
         if not module.check_mode:
             restarted = proof.prove(may_restart=bool(given["install"]))
-        found = told(gate, [f"{vm['customer']}/{vm['vm']}" for vm in given["vms"]], module.check_mode)
+        layouts = [Layout(vm["customer"], vm["vm"], given["root"]) for vm in given["vms"]]
+        found = told(gate, layouts, module.check_mode)
+    except Unreachable as error:
+        module.fail_json(msg=str(error), libvirt=False, **error.facts)
     except ResilientVmError as error:
         module.fail_json(msg=str(error), **error.facts)
     opened, damaged = found.pop("opened"), found.pop("damaged")

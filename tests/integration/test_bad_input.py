@@ -189,7 +189,9 @@ def spoilt(desk: Desk) -> Iterator[Desk]:
     # Somebody started a copy of the VM on B by hand, past everything that keeps it from starting.
     running = f"{STORE}/twin/running"
     disk = on("b", "virsh domblklist twin | awk '$1 == \"vda\" {print $2}'")
-    on("b", f"install -d -m 0711 {running}; qemu-img create -q -f qcow2 {disk} 64M; virsh start twin")
+    on("b", f"install -d -m 0711 {running}; qemu-img create -q -f qcow2 {disk} 64M")
+    hook = "/etc/libvirt/hooks/qemu.d/50-resilient-vm"
+    on("b", f"chmod 644 {hook}; virsh start twin; chmod 755 {hook}")
     on("b", "virsh dumpxml alien > /root/kept.xml; virsh undefine alien")
     on("b", "sed -e '/<uuid>/d' -e '/<mac /d' /root/kept.xml > /root/other.xml; virsh define /root/other.xml")
     on("a", "virsh dumpxml gone > /root/gone.xml; virsh undefine gone --checkpoints-metadata")
