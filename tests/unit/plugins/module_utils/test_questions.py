@@ -9,7 +9,12 @@ from typing import Any
 
 from unit.fakes_cycle import STATE, plan
 
-from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._questions import plans_of, questions, told_of
+from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._questions import (
+    gate_problems,
+    plans_of,
+    questions,
+    told_of,
+)
 
 ERP = plan()
 CRM = {**plan(), "vm": "crm", "domain": "crm2"}
@@ -82,3 +87,33 @@ def test_a_machine_that_did_not_answer_is_not_asked_again() -> None:
     silent = {"results": [answer("c", msg="can't be reached", reachable=False), answer("b", domains={}, states={})]}
     assert questions([ERP], "backup_storage", silent) == []
     assert [question["machine"] for question in questions([ERP], "standby", silent)] == ["b"]
+
+
+def test_what_is_wrong_with_a_gate_is_one_sentence_a_host() -> None:
+    plan = {"customer": "acme", "vm": "erp", "machines": ["a", "b", "c"]}
+    fine = {"problems": {}, "unregistered": [], "reachable": True}
+    answers = {
+        "results": [
+            answer("a", problems={"acme/erp": "nobody answers"}, unregistered=[], reachable=True),
+            answer("b", failed=True, msg="libvirt starts what it must not", reachable=True),
+            answer("other", failed=True, msg="not this VM's", reachable=True),
+        ]
+    }
+    assert gate_problems(answers, plan) == [
+        "erp could not be started on a: nobody answers",
+        "on b: libvirt starts what it must not",
+    ]
+    unknown = {"results": [answer("a", **{**fine, "unregistered": ["acme/erp"]}), answer("b", **fine)]}
+    assert gate_problems(unknown, plan) == ["the gate of a does not know erp; run the site playbook"]
+
+
+def test_a_host_that_does_not_answer_is_told_of_once_by_others() -> None:
+    plan = {"customer": "acme", "vm": "erp", "machines": ["a", "b", "c"]}
+    answers = {
+        "results": [
+            answer("a", failed=True, msg="can't be reached", reachable=False),
+            answer("b", failed=True, msg="libvirt does not answer", reachable=True, libvirt=False),
+        ]
+    }
+    assert gate_problems(answers, plan) == []
+    assert gate_problems(answers, {}) == []
