@@ -95,4 +95,4 @@ def _document(path: str) -> dict[str, Any] | None:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:], sys.stdin.buffer.read()))
+    raise SystemExit(main(sys.argv[1:], sys.stdin.buffer.read()))
