@@ -8,14 +8,16 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timezone
 from typing import Any
 
 from . import _journal, _transitions
+from ._clock import iso
 from ._errors import ResilientVmError
 from ._files import locked, read_json, write_json
 from ._layout import Layout
 from ._state import State, followed, stepped
+from ._transitions import Transition
 
 __all__ = ["Request", "change", "follow", "held", "record"]
 
@@ -29,6 +31,8 @@ class Request:
     who: str
     why: str
     evidence: Mapping[str, Any]
+    # By this machine's clock: a host that asked since then whether it may run the VM is up, whatever was seen before.
+    unasked_since: datetime | None = None
 
 
 def held(layout: Layout) -> State:
@@ -47,12 +51,23 @@ def change(layout: Layout, request: Request, now: datetime, dry: bool = False) -
     """
     step = _transitions.named(request.transition)
     if dry:
-        found = held(layout)
-        return found, stepped(found, step, request.epoch, now, request.why)
+        return _decided(layout, request, step, now)
     with locked(layout.lock, request.transition):
-        found = held(layout)
-        after = stepped(found, step, request.epoch, now, request.why)
+        found, after = _decided(layout, request, step, now)
         record(layout, after, request.who, request.transition, now, request.evidence)
+    return found, after
+
+
+def _decided(layout: Layout, request: Request, step: Transition, now: datetime) -> tuple[State, State]:
+    found = held(layout)
+    after = stepped(found, step, request.epoch, now, request.why)
+    if request.unasked_since is not None:
+        asked = datetime.fromtimestamp(os.stat(layout.asked).st_mtime, timezone.utc)
+        if asked >= request.unasked_since:
+            raise ResilientVmError(
+                f"{found.active} asked at {iso(asked)} whether it may run {found.name}, so it is up; look at it "
+                "again, and begin anew"
+            )
     return found, after
 
 

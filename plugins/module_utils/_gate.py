@@ -23,12 +23,12 @@ from ._registry import Entry, Place, Registry
 from ._state import State
 from ._virsh import Virsh
 
-__all__ = ["Answer", "Gate", "Opening", "ask", "boot", "verdict"]
+__all__ = ["AT_ONCE", "Answer", "Gate", "Opening", "ask", "boot", "verdict"]
 
 TIMER = "resilient-vm-gate.timer"
 _CONFIGURATION = "/etc/resilient-vm"
 _ANSWER = re.compile(r"([1-9][0-9]{0,8}) (\S+)")
-_AT_ONCE = 8
+AT_ONCE = 8
 # A first look after a boot goes on so long before it is left to the timer: machines often boot together.
 _PATIENCE_SECONDS = 20.0
 _STOPPED = ("shut off", "crashed")
@@ -121,7 +121,7 @@ class Gate:
         if not dry:
             os.makedirs(self.registry.confirmed, 0o755, exist_ok=True)
         entries = self.registry.read()[0]
-        with ThreadPoolExecutor(_AT_ONCE) as several:
+        with ThreadPoolExecutor(AT_ONCE) as several:
             looked = several.map(lambda entry: self._look(entry, dry), entries)
             return [opening for opening in looked if opening is not None]
 

@@ -146,6 +146,16 @@ class Layout:
     def journal(self) -> str:
         return self._in("journal.jsonl")
 
+    @property
+    def asked(self) -> str:
+        """Touched whenever the host that takes itself for the active one asks this machine whether it still is."""
+        return self._in("asked")
+
+    @property
+    def intent(self) -> str:
+        """On a standby host that is about to take over: from then on it confirms nothing to the other host."""
+        return self._in("intent.json")
+
     # lost at a reboot, on purpose: an open snapshot does not survive one either
     def _at(self, *parts: str) -> str:
         return os.path.join(self.runtime, self.customer, self.vm, *parts)

@@ -106,7 +106,14 @@ def _forced(name: str, verbs: str) -> int:
 
 
 def _tell_epoch(layout: Layout) -> int:
+    """To the host that takes itself for the active one. Whoever asks is up, which a takeover has to know."""
+    os.utime(layout.asked)
     state = held(layout)
+    intent = read_json(layout.intent)
+    if intent is not None and intent["epoch"] > state.epoch:
+        raise ResilientVmError(
+            f"{layout.name} is being taken over here, to epoch {intent['epoch']}; look at its status"
+        )
     sys.stdout.write(f"{state.epoch} {state.active}\n")
     return 0
 
@@ -216,6 +223,14 @@ def _gate() -> int:
     return boot(Gate(run, lambda: now(None)))
 
 
+def _superseded() -> int:
+    from ._clock import now
+    from ._gate import Gate
+    from ._superseded import stop
+
+    return stop(Gate(run, lambda: now(None)))
+
+
 def _transfer(hop: str) -> Callable[[str], int]:
     return lambda name: transfer(_layout(name), hop, installed_version())
 
@@ -232,6 +247,7 @@ _COMMANDS: dict[str, Callable[..., int]] = {
     "watch": _watch,
     "age": _age,
     "gate": _gate,
+    "superseded": _superseded,
     "version": _version,
     **{hop: _transfer(hop) for hop in HOPS},
 }

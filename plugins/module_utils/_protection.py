@@ -211,7 +211,8 @@ class Protection:
             working = [layout.images, layout.incoming, layout.pins, layout.transfer]
         for path in working:
             self.tree.folder(path, 0o750, account, account)
-        self.tree.empty(layout.lock, 0o660, group=account)
+        for path in (layout.lock, layout.asked):
+            self.tree.empty(path, 0o660, group=account)
         path, owner = self._key_of(layout)
         line = self.tree.key(path, f"{vm.name}@{self.machine.name}", owner, owner, self._run)
         self.keys[vm.name] = line and public_key(line, f"{path}.pub on {self.machine.name}")
@@ -323,7 +324,8 @@ class Protection:
             self.tree.absent(path)
         # Last: while the document is there, a rerun knows that something is left to do.
         self.tree.absent(layout.state)
-        self.tree.absent(layout.lock)
+        for path in (layout.asked, layout.intent, layout.lock):
+            self.tree.absent(path)
         if self.tree.absent_when_empty(layout.directory):
             self.kept.pop(vm.name, None)
 

@@ -36,6 +36,11 @@ options:
   document:
     description: The backup storage's RV(state), to be followed on a host.
     type: dict
+  unasked_since:
+    description:
+      - An instant by the clock of this machine. The step is refused when the active host has asked since then
+        whether it may still run the VM; it is up, then.
+    type: str
   who:
     description: On whose behalf.
     type: str
@@ -83,7 +88,7 @@ from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.edgecloud.resilient_vm.plugins.module_utils import _change
 from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._arguments import vm_spec
-from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._clock import now
+from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._clock import now, parse
 from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._errors import ResilientVmError
 from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._layout import Layout
 from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._state import State
@@ -95,6 +100,7 @@ def argument_spec() -> dict[str, Any]:
         "transition": {"type": "str"},
         "epoch": {"type": "int"},
         "document": {"type": "dict"},
+        "unasked_since": {"type": "str"},
         "who": {"type": "str", "required": True},
         "why": {"type": "str"},
         "evidence": {"type": "dict", "default": {}},
@@ -107,14 +113,16 @@ def main() -> None:
         supports_check_mode=True,
         mutually_exclusive=[("transition", "document")],
         required_one_of=[("transition", "document")],
-        required_by={"transition": ["epoch", "why"]},
+        required_by={"transition": ["epoch", "why"], "unasked_since": ["transition"]},
     )
     given = module.params
     try:
         layout = Layout(given["customer"], given["vm"], given["root"])
         when = now(given["now"])
         if given["transition"]:
-            request = _change.Request(*(given[name] for name in ("transition", "epoch", "who", "why", "evidence")))
+            said = (given[name] for name in ("transition", "epoch", "who", "why", "evidence"))
+            since = given["unasked_since"]
+            request = _change.Request(*said, unasked_since=parse(since, "unasked_since") if since else None)
             before, after = _change.change(layout, request, when, module.check_mode)
         else:
             decided = State.from_json(given["document"], f"the document that {layout.name} shall follow")

@@ -53,10 +53,11 @@ MANIFESTS = {
     "stray": 'sed -i \'s/"vm": "stray"/"vm": "other"/\' {0}',
 }
 
-# All there is of ours and of libvirt's on a machine, but for locks, which name their last holder.
+# All there is of ours and of libvirt's on a machine, but for locks, which name their last holder, and for what hosts
+# touch every minute when they ask whether they still are the active ones.
 _TREE = r"""
 for path in /var/lib/resilient-vm /run/resilient-vm /etc/resilient-vm /etc/libvirt/qemu /etc/ssh /usr/local; do
-  find $path ! -name lock -printf '%p %s %m %U %T@\n'
+  find $path ! -name lock ! -name asked -printf '%p %s %m %U %T@\n'
 done
 systemctl list-units --all --plain --no-legend 'resilient-vm-*acme*'
 command -v virsh > /dev/null || exit 0

@@ -77,6 +77,19 @@ def test_a_step_from_another_phase_is_refused(storage: Layout) -> None:
     assert _change.held(storage) == FIRST
 
 
+@pytest.mark.parametrize("dry", [True, False])
+def test_no_takeover_from_a_host_that_asked_since_it_was_looked_at(storage: Layout, dry: bool) -> None:
+    """It is up, whatever was seen before; the same question before that says nothing."""
+    Path(storage.asked).touch()
+    os.utime(storage.asked, (START.timestamp(),) * 2)
+    since = dataclasses.replace(asked("fail_over"), unasked_since=START)
+    with pytest.raises(ResilientVmError, match="a asked at 2026-01-01T00:00:00Z whether it may run acme/erp"):
+        _change.change(storage, since, START, dry)
+    assert _change.held(storage) == FIRST and not os.path.exists(storage.journal)
+    later = dataclasses.replace(since, unasked_since=START + timedelta(seconds=1))
+    assert _change.change(storage, later, START, dry)[1].active == "b"
+
+
 def test_check_mode_tells_and_writes_nothing(storage: Layout) -> None:
     assert _change.change(storage, asked("fail_over"), START, dry=True)[1].epoch == 2
     moved = dataclasses.replace(FIRST, epoch=2, active="b", standby="a")

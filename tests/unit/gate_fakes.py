@@ -1,0 +1,85 @@
+# Copyright (c) 2026, edgecloud.resilient_vm contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A host with a gate, in a folder."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+from ansible_collections.edgecloud.resilient_vm.plugins.module_utils import _gate, _hook
+from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._gate import Gate
+from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._process import Completed
+from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._registry import Entry, Place, Registry
+from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._state import State
+
+NOW = datetime(2026, 1, 14, 2, tzinfo=timezone.utc)
+UUID = "6e1f3c0a-3a5f-4c50-9f7e-3a3f0d9a2c11"
+OWN = State("acme", "erp", "erp", UUID, 3, "a", "b", "protected", "2026-01-14T02:00:00Z", "site")
+
+
+@dataclass
+class World:
+    """Host a in a folder; what other machines answer and which domains run is the test's to say."""
+
+    place: Path
+    answers: dict[str, str] = field(default_factory=lambda: {"192.0.2.13": "3 a\n"})
+    running: set[str] = field(default_factory=set)
+    broken: str = ""
+    asked: list[str] = field(default_factory=list)
+    stopped: list[str] = field(default_factory=list)
+    clock: float = 0.0
+
+    def run(self, argv: list[str], **_options: Any) -> Completed:
+        if argv[0] == "ssh":
+            address = argv[-2].partition("@")[2]
+            self.asked.append(address)
+            said = self.answers.get(address)
+            return Completed(0, said, "") if said else Completed(255, "", "ssh: connect: No route to host\n")
+        if argv[0] == "systemctl":
+            self.stopped.append(argv[-1])
+            return Completed(0, "", "")
+        if argv[3] == "domstate":
+            return Completed(0, "running (booted)" if argv[4] in self.running else "shut off (unknown)", "")
+        if argv[3] == "destroy":
+            self.running.remove(argv[4])
+            return Completed(0, "", "")
+        assert argv[3] == "start"
+        if self.broken:
+            return Completed(1, "", f"error: {self.broken}")
+        self.running.add(argv[4])
+        return Completed(0, "", "")
+
+    @property
+    def gate(self) -> Gate:
+        registry = Registry(str(self.place / "gate"), str(self.place / "confirmed"))
+        return Gate(self.run, lambda: NOW, registry, str(self.place), str(self.place / "boot_id"))
+
+    def boots(self, name: str) -> None:
+        (self.place / "boot_id").write_text(name)
+        self.running.clear()
+
+    def boot_unit(self) -> int:
+        def sleep(seconds: float) -> None:
+            self.clock += seconds
+
+        return _gate.boot(self.gate, sleep, lambda: self.clock)
+
+    def hook(self) -> int:
+        xml = f"<domain><uuid>{UUID}</uuid></domain>".encode()
+        places = (str(self.place / name) for name in ("gate", "confirmed", "boot_id"))
+        return _hook.main(["erp", "start", "begin", "-"], xml, *places)
+
+    def register(self, **changes: Any) -> None:
+        ask = (Place("c", "192.0.2.13", 22), Place("b", "192.0.2.12", 22))
+        state = str(self.place / "state.json")
+        entry = replace(Entry(UUID, "acme", "erp", "a", state, "rvm-acme", True, False, ask), **changes)
+        (self.place / "gate").mkdir(exist_ok=True)
+        (self.place / "gate" / f"{entry.uuid}.json").write_text(entry.text())
+
+    def holds(self, state: State) -> None:
+        (self.place / "state.json").write_text(json.dumps(state.as_dict()))
