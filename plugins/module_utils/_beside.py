@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import os
 import secrets
-import shutil
-import tarfile
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -16,7 +14,7 @@ from dataclasses import dataclass, field
 from . import _definition
 from ._beside_xml import beside
 from ._errors import ResilientVmError
-from ._files import fsync_directory, read_json, write_json
+from ._files import read_json, write_json
 from ._layout import Layout
 from ._process import Runner
 from ._restored_files import RECORD, Wish, check_room, lay
@@ -25,7 +23,6 @@ from ._virsh import Virsh
 __all__ = ["Found", "Twin", "examine", "make"]
 
 _RUNNING = ("running", "paused")
-_SWTPM = "/var/lib/libvirt/swtpm"
 
 
 @dataclass(frozen=True)
@@ -78,7 +75,7 @@ def examine(layout: Layout, wish: Wish, twin: Twin, run: Runner) -> Found:
     return Found()
 
 
-def make(layout: Layout, wish: Wish, twin: Twin, found: Found, run: Runner, swtpm: str = _SWTPM) -> str:
+def make(layout: Layout, wish: Wish, twin: Twin, found: Found, run: Runner, swtpm: str = _definition.SWTPM) -> str:
     """Do what is not done yet; the machine's UUID."""
     identity = found.uuid or str(uuid.uuid4())
     virsh = Virsh(run)
@@ -88,7 +85,7 @@ def make(layout: Layout, wish: Wish, twin: Twin, found: Found, run: Runner, swtp
         # QEMU's account must get through to the disks, which libvirt hands to it.
         lay(layout, wish, run, mode=0o711, note={"name": twin.name, "uuid": identity, "defined": False})
     if not found.defined:
-        _unpack_tpm(wish, identity, swtpm)
+        _definition.unpack_tpm(os.path.join(wish.path, _definition.TPM), identity, swtpm)
         _define(wish, twin, identity, virsh)
         path = os.path.join(wish.path, RECORD)
         write_json(path, {**read_json(path), "defined": True}, 0o600)
@@ -114,26 +111,3 @@ def _define(wish: Wish, twin: Twin, identity: str, virsh: Virsh) -> None:
 def _mac() -> str:
     """A new address among those of QEMU's machines."""
     return "52:54:00:" + ":".join(f"{byte:02x}" for byte in secrets.token_bytes(3))
-
-
-def _unpack_tpm(wish: Wish, identity: str, swtpm: str) -> None:
-    path = os.path.join(wish.path, _definition.TPM)
-    if not os.path.exists(path):
-        return
-    folder = os.path.join(swtpm, identity)
-    if os.path.lexists(folder):
-        shutil.rmtree(folder)
-    os.makedirs(folder, 0o711)
-    with tarfile.open(path) as archive:
-        for member in archive:
-            name = os.path.normpath(member.name)
-            if not member.isfile() or os.path.isabs(name) or name.startswith(".."):
-                raise ResilientVmError(f"{path} holds {member.name!r}, which is no file of a TPM; it is not unpacked")
-            target = os.path.join(folder, name)
-            os.makedirs(os.path.dirname(target), 0o700, exist_ok=True)
-            content = archive.extractfile(member)
-            # libvirt gives it to swtpm's account when the machine starts.
-            descriptor = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-            with os.fdopen(descriptor, "wb") as stream:
-                stream.write(content.read() if content is not None else b"")
-    fsync_directory(folder)

@@ -8,18 +8,19 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime, timezone
+from datetime import datetime
 from typing import Any
 
-from . import _journal, _transitions
-from ._clock import iso
+from . import _journal, _transitions, _word
+from ._clock import iso, of_epoch
+from ._clock import now as utc_now
 from ._errors import ResilientVmError
 from ._files import locked, read_json, write_json
 from ._layout import Layout
 from ._state import State, followed, stepped
 from ._transitions import Transition
 
-__all__ = ["Request", "change", "follow", "held", "record"]
+__all__ = ["Request", "change", "follow", "held", "record", "told"]
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,8 @@ class Request:
     evidence: Mapping[str, Any]
     # By this machine's clock: a host that asked since then whether it may run the VM is up, whatever was seen before.
     unasked_since: datetime | None = None
+    # Of the operator's word that the host is off; it also tells since when nobody must have asked.
+    nonce: str | None = None
 
 
 def held(layout: Layout) -> State:
@@ -41,6 +44,22 @@ def held(layout: Layout) -> State:
     if document is None:
         raise ResilientVmError(f"this machine knows nothing of {layout.name}; run the site playbook")
     return State.from_json(document, layout.state)
+
+
+def told(layout: Layout) -> str:
+    """``<epoch> <active host>``, for the host that takes itself for that. Whoever asks is up: a takeover has to know.
+
+    Raises ResilientVmError on a host that is about to take the VM over: what it says would be outdated in a moment.
+    """
+    os.utime(layout.asked)
+    state = held(layout)
+    intent = read_json(layout.intent)
+    if intent is not None and intent["epoch"] > state.epoch:
+        raise ResilientVmError(
+            f"{layout.name} is being taken over here, to epoch {intent['epoch']}; run failover again, which goes on "
+            "with it or takes it back"
+        )
+    return f"{state.epoch} {state.active}"
 
 
 def change(layout: Layout, request: Request, now: datetime, dry: bool = False) -> tuple[State, State]:
@@ -61,9 +80,13 @@ def change(layout: Layout, request: Request, now: datetime, dry: bool = False) -
 def _decided(layout: Layout, request: Request, step: Transition, now: datetime) -> tuple[State, State]:
     found = held(layout)
     after = stepped(found, step, request.epoch, now, request.why)
-    if request.unasked_since is not None:
-        asked = datetime.fromtimestamp(os.stat(layout.asked).st_mtime, timezone.utc)
-        if asked >= request.unasked_since:
+    since = request.unasked_since
+    if request.nonce is not None:
+        # By the real clock, which is also that of whoever asked.
+        since = _word.check(layout, request.nonce, request.epoch, utc_now())
+    if since is not None:
+        asked = of_epoch(os.stat(layout.asked).st_mtime)
+        if asked >= since:
             raise ResilientVmError(
                 f"{found.active} asked at {iso(asked)} whether it may run {found.name}, so it is up; look at it "
                 "again, and begin anew"
@@ -71,7 +94,14 @@ def _decided(layout: Layout, request: Request, step: Transition, now: datetime) 
     return found, after
 
 
-def follow(layout: Layout, decided: State, who: str, now: datetime, dry: bool = False) -> tuple[State, State]:
+def follow(
+    layout: Layout,
+    decided: State,
+    who: str,
+    now: datetime,
+    dry: bool = False,
+    evidence: Mapping[str, Any] | None = None,
+) -> tuple[State, State]:
     """Take over, on a host, what the backup storage decided: (before, after). Never back to an older epoch."""
     if dry:
         found = held(layout)
@@ -80,7 +110,7 @@ def follow(layout: Layout, decided: State, who: str, now: datetime, dry: bool = 
         found = held(layout)
         after = followed(found, decided)
         if after != found:
-            record(layout, after, who, "follow", now, {})
+            record(layout, after, who, "follow", now, evidence)
     return found, after
 
 

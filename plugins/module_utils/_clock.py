@@ -6,11 +6,13 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from datetime import date, datetime, timedelta, timezone, tzinfo
+from typing import Any
 
 from ._errors import ResilientVmError
 
-__all__ = ["calendar_day", "image_id", "instant", "iso", "now", "of_epoch", "parse", "zone"]
+__all__ = ["calendar_day", "image_id", "instant", "iso", "now", "of_epoch", "parse", "seconds_ahead", "zone"]
 
 # Spelled out rather than left to datetime.fromisoformat: that takes no "Z" before Python 3.11 and
 # very much more than ISO 8601's common form after it.
@@ -99,3 +101,12 @@ def zone(name: str, whose: str = "resilient_vm_timezone") -> tzinfo:
 def calendar_day(when: datetime, zone: tzinfo) -> date:
     """The calendar day an instant falls on in a time zone."""
     return when.astimezone(zone).date()
+
+
+def seconds_ahead(fact: Mapping[str, Any], override: str | None) -> float:
+    """How far a machine's clock is ahead of the control node's, as that was while the machine answered."""
+    clock = parse(fact["clock"])
+    begin, end = (parse(override or edge) for edge in fact["between"])
+    if clock < begin:
+        return (clock - begin).total_seconds()
+    return max((clock - end).total_seconds(), 0.0)

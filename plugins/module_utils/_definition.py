@@ -7,20 +7,21 @@ from __future__ import annotations
 
 import io
 import os
+import shutil
 import tarfile
 import time
 from typing import Callable
 
 from ._errors import ResilientVmError
-from ._files import write_atomic
+from ._files import fsync_directory, write_atomic
 
-__all__ = ["NVRAM", "TPM", "XML", "capture", "settled"]
+__all__ = ["NVRAM", "SWTPM", "TPM", "XML", "capture", "settled", "unpack_tpm"]
 
 XML = "domain.xml"
 NVRAM = "nvram.fd"
 TPM = "tpm.tar"
 
-_SWTPM = "/var/lib/libvirt/swtpm"
+SWTPM = "/var/lib/libvirt/swtpm"
 _TRIES = 10
 _PAUSE_SECONDS = 0.2
 
@@ -32,7 +33,7 @@ def capture(
     tpm_uuid: str,
     owner: tuple[int, int],
     sleep: Callable[[float], None] = time.sleep,
-    tpm_root: str = _SWTPM,
+    tpm_root: str = SWTPM,
 ) -> list[dict[str, str]]:
     """Write the definition's files into folder, readable by the account only; what was written.
 
@@ -88,3 +89,26 @@ def _archive(folder: str) -> bytes:
                 entry.mode = 0o600
                 archive.addfile(entry, io.BytesIO(data))
     return buffer.getvalue()
+
+
+def unpack_tpm(path: str, uuid: str, swtpm: str = SWTPM) -> None:
+    """Give a machine of this UUID the state of the TPM that an image holds; nothing when it holds none."""
+    if not os.path.exists(path):
+        return
+    folder = os.path.join(swtpm, uuid)
+    if os.path.lexists(folder):
+        shutil.rmtree(folder)
+    os.makedirs(folder, 0o711)
+    with tarfile.open(path) as archive:
+        for member in archive:
+            name = os.path.normpath(member.name)
+            if not member.isfile() or os.path.isabs(name) or name.startswith(".."):
+                raise ResilientVmError(f"{path} holds {member.name!r}, which is no file of a TPM; it is not unpacked")
+            target = os.path.join(folder, name)
+            os.makedirs(os.path.dirname(target), 0o700, exist_ok=True)
+            content = archive.extractfile(member)
+            # libvirt gives it to swtpm's account when the machine starts.
+            descriptor = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+            with os.fdopen(descriptor, "wb") as stream:
+                stream.write(content.read() if content is not None else b"")
+    fsync_directory(folder)

@@ -122,11 +122,11 @@ class Gate:
             os.makedirs(self.registry.confirmed, 0o755, exist_ok=True)
         entries = self.registry.read()[0]
         with ThreadPoolExecutor(AT_ONCE) as several:
-            looked = several.map(lambda entry: self._look(entry, dry), entries)
+            looked = several.map(lambda entry: self.opening(entry, dry), entries)
             return [opening for opening in looked if opening is not None]
 
-    def _look(self, entry: Entry, dry: bool) -> Opening | None:
-        """None where another host is the active one: nothing is to be opened."""
+    def opening(self, entry: Entry, dry: bool = False) -> Opening | None:
+        """The same for one VM. None where another host is the active one: nothing is to be opened."""
         try:
             document = read_json(entry.state)
             if document is None:

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any
 
-__all__ = ["human_age", "human_size", "limits_text", "progress_text"]
+__all__ = ["clock_difference", "human_age", "human_size", "limits_text", "progress_text"]
 
 _WAYS = {"fetch": "to the backup storage", "refresh": "to the standby host", "restore": "to where it is restored"}
 _FOUND = {"bitmap": "changes by dirty bitmap", "digests": "comparing digests", "allocation": "all data"}
@@ -68,3 +68,19 @@ def progress_text(progress: Mapping[str, Any]) -> str:
         left = timedelta(seconds=progress["seconds_left"])
         parts.append(f"{human_age(left) if left.seconds >= 60 or left.days else 'less than a minute'} left")
     return ", ".join(parts)
+
+
+def clock_difference(seconds: float) -> str:
+    """How far a clock is ahead (or behind, below 0), as a person reads it."""
+    if not seconds:
+        return "agrees"
+    size = abs(seconds)
+    text = next(
+        (
+            f"{size / unit:.0f} {word}"
+            for unit, word in ((86400, "days"), (3600, "hours"), (60, "minutes"))
+            if size >= 2 * unit
+        ),
+        f"{size:.0f} seconds",
+    )
+    return f"{text} {'ahead' if seconds > 0 else 'behind'}"

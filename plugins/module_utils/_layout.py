@@ -156,6 +156,11 @@ class Layout:
         """On a standby host that is about to take over: from then on it confirms nothing to the other host."""
         return self._in("intent.json")
 
+    @property
+    def nonce(self) -> str:
+        """On the backup storage: what the next confirmation of a takeover must end in."""
+        return self._in("nonce.json")
+
     # lost at a reboot, on purpose: an open snapshot does not survive one either
     def _at(self, *parts: str) -> str:
         return os.path.join(self.runtime, self.customer, self.vm, *parts)

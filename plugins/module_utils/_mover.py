@@ -16,7 +16,7 @@ import sys
 import time
 from typing import Any, Callable
 
-from ._change import held
+from ._change import held, told
 from ._errors import ResilientVmError
 from ._files import read_json
 from ._frames import DONE
@@ -106,15 +106,7 @@ def _forced(name: str, verbs: str) -> int:
 
 
 def _tell_epoch(layout: Layout) -> int:
-    """To the host that takes itself for the active one. Whoever asks is up, which a takeover has to know."""
-    os.utime(layout.asked)
-    state = held(layout)
-    intent = read_json(layout.intent)
-    if intent is not None and intent["epoch"] > state.epoch:
-        raise ResilientVmError(
-            f"{layout.name} is being taken over here, to epoch {intent['epoch']}; look at its status"
-        )
-    sys.stdout.write(f"{state.epoch} {state.active}\n")
+    sys.stdout.write(f"{told(layout)}\n")
     return 0
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
-from . import _clock
+from . import _clock, _human
 from ._errors import ResilientVmError
 
 __all__ = ["Decision", "Facts", "active_host", "examine", "image_due", "standby_host"]
@@ -71,7 +71,9 @@ def standby_host(plan: Mapping[str, Any], hosts: Mapping[str, Mapping[str, Any]]
     return str(plan["standby"] if active_host(plan, hosts) == plan["production"] else plan["production"])
 
 
-def image_due(newest: str | None, now: datetime, plan: Mapping[str, Any]) -> tuple[bool, str]:
+def image_due(
+    newest: str | None, now: datetime, plan: Mapping[str, Any], of_former_epoch: bool = False
+) -> tuple[bool, str]:
     """Whether an image is to be taken, and why (not): architecture's rule of one image a calendar day.
 
     The second condition keeps a run that slipped past midnight from costing the next evening's image.
@@ -80,6 +82,8 @@ def image_due(newest: str | None, now: datetime, plan: Mapping[str, Any]) -> tup
         return True, "resilient_vm_force is set"
     if newest is None:
         return True, "there is no image yet"
+    if of_former_epoch:
+        return True, "the newest image is from before the VM changed its host"
     taken = _clock.instant(newest)
     zone = _clock.zone(plan["timezone"])
     if _clock.calendar_day(taken, zone) != _clock.calendar_day(now, zone):
@@ -131,7 +135,9 @@ class _Examination:
         newest = self.stored.get("newest")
         newest_id = max((image["id"] for image in self.stored.get("images") or []), default=None)
         adopt_id = self._open_snapshot_to_adopt(newest_id)
-        due, why = image_due(newest["id"] if newest else None, self.facts.now, self.plan)
+        state = self._state(self.storage_host) or {}
+        former = newest is not None and newest["epoch"] < (state.get("epoch") or 1)
+        due, why = image_due(newest["id"] if newest else None, self.facts.now, self.plan, former)
         if adopt_id:
             due, why = True, f"snapshot {adopt_id} of an earlier run is still open"
         elif due:
@@ -140,7 +146,6 @@ class _Examination:
         if due and not take:
             why = f"one is due ({why}), but {self.active} is out of reach"
         current = (self.held.get("current") or {}).get("id") or self._last_sent()
-        state = self._state(self.storage_host) or {}
         return Decision(
             take_image=take,
             why=why,
@@ -167,7 +172,7 @@ class _Examination:
                     "reserve_bytes": self.plan["machine_settings"][name]["reserve_bytes"],
                 }
                 for name in (self.storage_host, self.standby)
-                if take and self.usable[name]
+                if take and self.usable[name] and (name == self.storage_host or state.get("phase") == "protected")
             ],
             later=self.later,
             notes=self.notes,
@@ -220,6 +225,9 @@ class _Examination:
         if unknown:
             self.problems.append(f"{self.vm} has no state document on {unknown}; {_SITE}")
         known = {name: (state["epoch"], state["active"]) for name, state in said.items() if state}
+        phase = (said.get(self.storage_host) or {}).get("phase")
+        if phase == "failed_over":
+            self.later.append(self._alone(known.pop(self.standby, None)))
         if len(set(known.values())) > 1:
             told = ", ".join(f"{name}: epoch {epoch} on {active}" for name, (epoch, active) in sorted(known.items()))
             self.problems.append(
@@ -230,19 +238,26 @@ class _Examination:
                 f"the active host of {self.vm} is {self.active}, which the inventory doesn't name for it; "
                 "correct resilient_vm_production_host or resilient_vm_standby_host"
             )
-        phase = (said.get(self.storage_host) or {}).get("phase")
         if phase and phase not in _CYCLE_PHASES:
             self.problems.append(f"{self.vm} is in phase {phase}; no image is taken until that is brought to its end")
+
+    def _alone(self, told: tuple[int, str] | None) -> str:
+        """After a takeover; the host it was taken from need not have heard of it."""
+        if told is None or told[1] == self.active:
+            return f"nobody stands by for {self.vm} since {self.active} took it over from {self.standby}"
+        return f"{self.standby} holds {self.vm} as it was at epoch {told[0]}, and does not stand by"
 
     def _check_clocks(self) -> None:
         limit = self.plan["max_clock_skew_seconds"]
         ahead = {"the control node": 0.0}
         for name in (self.active, self.storage_host):
             if self.usable[name]:
-                ahead[name] = _seconds_ahead(self.facts.hosts[name], self.plan["nows"].get("localhost"))
+                ahead[name] = _clock.seconds_ahead(self.facts.hosts[name], self.plan["nows"].get("localhost"))
         if max(ahead.values()) - min(ahead.values()) <= limit:
             return
-        told = ", ".join(f"{name} {_duration(seconds)}" for name, seconds in ahead.items() if name in self.usable)
+        told = ", ".join(
+            f"{name} {_human.clock_difference(seconds)}" for name, seconds in ahead.items() if name in self.usable
+        )
         self.problems.append(
             f"clocks disagree by more than {limit} seconds (against the control node: {told}), so no image is taken "
             "and nothing erased; set the clocks (NTP), or raise resilient_vm_max_clock_skew_seconds"
@@ -373,27 +388,3 @@ def _base(newest: Mapping[str, Any] | None, newest_id: str | None, epoch: int | 
             for disk in newest["disks"]
         },
     }
-
-
-def _seconds_ahead(fact: Mapping[str, Any], override: str | None) -> float:
-    """How far a machine's clock is ahead of the control node's, as that was while the machine answered."""
-    clock = _clock.parse(fact["clock"])
-    begin, end = (_clock.parse(override or edge) for edge in fact["between"])
-    if clock < begin:
-        return (clock - begin).total_seconds()
-    return max((clock - end).total_seconds(), 0.0)
-
-
-def _duration(seconds: float) -> str:
-    if not seconds:
-        return "agrees"
-    size = abs(seconds)
-    text = next(
-        (
-            f"{size / unit:.0f} {word}"
-            for unit, word in ((86400, "days"), (3600, "hours"), (60, "minutes"))
-            if size >= 2 * unit
-        ),
-        f"{size:.0f} seconds",
-    )
-    return f"{text} {'ahead' if seconds > 0 else 'behind'}"

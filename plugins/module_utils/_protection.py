@@ -324,7 +324,7 @@ class Protection:
             self.tree.absent(path)
         # Last: while the document is there, a rerun knows that something is left to do.
         self.tree.absent(layout.state)
-        for path in (layout.asked, layout.intent, layout.lock):
+        for path in (layout.asked, layout.intent, layout.nonce, layout.lock):
             self.tree.absent(path)
         if self.tree.absent_when_empty(layout.directory):
             self.kept.pop(vm.name, None)

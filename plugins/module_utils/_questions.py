@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from ._preflight import standby_host
+from ._takeover import hosts_of
 
 __all__ = ["gate_problems", "plans_of", "questions", "told_of"]
 
@@ -31,10 +32,10 @@ def plans_of(
 def questions(
     plans: Iterable[Mapping[str, Any]], part: str, answers: Mapping[str, Any] | None = None
 ) -> list[dict[str, Any]]:
-    """For each machine that plays a part (``all``, ``standby``, ``backup_storage``) the arguments of one question.
+    """For each machine of a part (``all``, ``standby``, ``taker``, ``backup_storage``) the arguments of one question.
 
-    ``answers`` of host_info tell which of two hosts is a VM's standby now (without them the inventory does), and
-    which machines it is no use to ask again.
+    ``answers`` of host_info tell which of two hosts is a VM's standby now, and which one would take it over (without
+    them the inventory does), and which machines it is no use to ask again.
     """
     asked: dict[str, dict[str, Any]] = {}
     silent = {_machine_of(answer) for answer in _results(answers) if answer.get("reachable") is False}
@@ -65,6 +66,9 @@ def _machines(plan: Mapping[str, Any], part: str, answers: Mapping[str, Any] | N
         return list(plan["machines"])
     if part == "standby" and answers is not None:
         return [standby_host(plan, told_of(answers, plan))]
+    if part == "taker":
+        state = (told_of(answers or {}, plan).get(plan["backup_storage"]) or {}).get("state")
+        return [hosts_of(plan, state)[1]]
     return [plan[part]]
 
 

@@ -21,7 +21,7 @@ from ._process import Runner
 from ._restore_store import RestoreStore, pinned
 from ._store import Store, StoredImage, file_sha256
 
-__all__ = ["RECORD", "Wish", "check_room", "examine", "lay", "root_of"]
+__all__ = ["RECORD", "Wish", "check_room", "copy_data", "examine", "lay", "open_source", "root_of"]
 
 # What the folder says about itself.
 RECORD = "restored.json"
@@ -205,7 +205,7 @@ def _lay_all(store: Store, image: StoredImage, wish: Wish, work: str, run: Runne
         )
     for entry in wish.definition:
         target = os.path.join(work, entry["name"])
-        with _source(image.file(entry["name"])) as source, open(target, "xb") as stream:
+        with open_source(image.file(entry["name"])) as source, open(target, "xb") as stream:
             shutil.copyfileobj(source, stream)
         os.chmod(target, 0o600)
         if file_sha256(target) != entry["sha256"]:
@@ -217,12 +217,12 @@ def _lay_disk(
     store: Store, image: StoredImage, disk: Mapping[str, Any], target: str, image_format: str, run: Runner
 ) -> None:
     """Make ``target`` hold a disk of the image, as root's alone, after every block has been checked."""
-    with _source(image.file(disk["target"] + ".raw")) as source:
+    with open_source(image.file(disk["target"] + ".raw")) as source:
         _prove(store, image, disk, source.fileno())
         descriptor = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         try:
             if image_format == "raw" and not clone_descriptor(source.fileno(), descriptor):
-                _copy(source.fileno(), descriptor, disk["size_bytes"])
+                copy_data(source.fileno(), descriptor, disk["size_bytes"])
         finally:
             os.close(descriptor)
         if image_format != "raw":
@@ -232,7 +232,7 @@ def _lay_disk(
             run(["qemu-img", "compare", "-q", "-f", "raw", "-F", image_format, source.name, target], _CONVERT_SECONDS)
 
 
-def _source(path: str) -> Any:
+def open_source(path: str) -> Any:
     """A file of the image. The folder is the account's: a link in it leads nowhere for root."""
     try:
         return open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NOFOLLOW))
@@ -278,7 +278,7 @@ def _again(store: Store) -> str:
     return f"run again; if it stays, check the disks of this machine under {store.layout.root}"
 
 
-def _copy(source: int, target: int, size_bytes: int) -> None:
+def copy_data(source: int, target: int, size_bytes: int) -> None:
     """Copy what holds data; holes stay holes."""
     os.ftruncate(target, size_bytes)
     for begin, end in data_ranges(source, size_bytes):

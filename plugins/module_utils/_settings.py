@@ -14,6 +14,7 @@ from ._errors import ResilientVmError
 from ._layout import DEFAULT_ROOT
 from ._pin_settings import PINS
 from ._setting import PREFIX, Setting
+from ._takeover_settings import TAKEOVER
 
 __all__ = ["PREFIX", "TABLE", "Setting", "read_all", "unknown"]
 
@@ -265,26 +266,7 @@ TABLE: tuple[Setting, ...] = (
     # How what is kept is read again
     Setting("verify_days", "int", "Daily runs of verify read all that is kept in so many days.", 14, "days", minimum=1),
     Setting("verify_bytes_per_second", "int", "Most that verify reads; 0: no limit.", 0, "bytes per second", minimum=0),
-    # Where and when it may run
-    Setting(
-        "autostart",
-        "bool",
-        "Whether the VM starts with its active host; as libvirt had it when the VM was first protected when not set.",
-    ),
-    Setting(
-        "start_unconfirmed",
-        "bool",
-        "Whether the VM may start after a boot of its active host when no other machine can be asked. Dangerous.",
-        default=False,
-    ),
-    # How the standby's definition differs
-    Setting(
-        "networks",
-        "dict",
-        "Which network or bridge of the standby host takes the place of which of the production host.",
-        default={},
-        hint="a mapping like {br-lan: vmbr0}",
-    ),
+    *TAKEOVER,
     # Clocks, and what one run is told
     Setting(
         "max_clock_skew_seconds",

@@ -21,7 +21,17 @@ from ._process import Runner
 from ._state import State
 from ._store import Store, StoredImage, file_sha256
 
-__all__ = ["Plan", "Wish", "apply", "information", "plan_absent", "plan_present"]
+__all__ = [
+    "Plan",
+    "Wish",
+    "apply",
+    "current_id",
+    "define",
+    "definition_of",
+    "information",
+    "plan_absent",
+    "plan_present",
+]
 
 _STOPPED = ("shut off", "crashed")
 
@@ -47,7 +57,7 @@ class Plan:
     switch: str | None = None
     undefine: tuple[str, ...] = ()
     define: str | None = None
-    record: dict[str, Any] | None = None
+    uuid: str | None = None
     calm: str | None = None
     erase: tuple[str, ...] = ()
     forget: bool = False
@@ -96,7 +106,7 @@ def plan_present(layout: Layout, run: Runner, wish: Wish, installed: str = _unit
     virsh = _virsh.Virsh(run)
     other = _refuse_other_machine(virsh, layout, wish.domain, uuid)
     wanted = _standby_xml.mapped(
-        _definition_of(image), layout.running, [disk.target for disk in manifest.disks], wish.networks
+        definition_of(image), layout.running, [disk.target for disk in manifest.disks], wish.networks
     )
     present = wish.domain in virsh.domains()
     found = virsh.inactive_xml(uuid) if present else ""
@@ -119,7 +129,7 @@ def plan_present(layout: Layout, run: Runner, wish: Wish, installed: str = _unit
         switch=wish.image_id if now != wish.image_id else None,
         undefine=(uuid,) if other else (),
         define=define,
-        record={"uuid": uuid, "wanted": record["wanted"]},
+        uuid=uuid,
         calm=uuid if autostarts else None,
         erase=erase,
     )
@@ -198,7 +208,7 @@ def _refuse_read(layout: Layout, images: list[StoredImage]) -> None:
             raise ResilientVmError(f"generation {image.id} of {layout.name} is being read; run again when that is over")
 
 
-def _definition_of(image: StoredImage) -> str:
+def definition_of(image: StoredImage) -> str:
     """The image's domain.xml, which is what its manifest says."""
     manifest = image.manifest
     entry = next((item for item in manifest.definition if item.name == _definition.XML), None) if manifest else None
@@ -239,8 +249,8 @@ def apply(layout: Layout, run: Runner, plan: Plan) -> None:
             _switch(layout, plan.switch)
         for uuid in plan.undefine:
             virsh.undefine(uuid)
-        if plan.define and plan.record:
-            _define(layout, virsh, plan.define, plan.record)
+        if plan.define and plan.uuid:
+            define(layout, virsh, plan.define, plan.uuid)
         if plan.calm:
             virsh.disable_autostart(plan.calm)
         if plan.forget:
@@ -261,7 +271,8 @@ def _switch(layout: Layout, image_id: str) -> None:
     fsync_directory(layout.directory)
 
 
-def _define(layout: Layout, virsh: _virsh.Virsh, xml: str, record: Mapping[str, Any]) -> None:
+def define(layout: Layout, virsh: _virsh.Virsh, xml: str, uuid: str) -> None:
+    """Define the machine, and remember what was wanted and what libvirt made of it."""
     file = os.path.join(layout.directory, ".domain.xml")
     descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     try:
@@ -270,8 +281,8 @@ def _define(layout: Layout, virsh: _virsh.Virsh, xml: str, record: Mapping[str, 
         virsh.define(file)
     finally:
         os.unlink(file)
-    defined = _sha256(virsh.inactive_xml(record["uuid"]))
-    write_json(_record_file(layout), {**record, "defined": defined})
+    defined = _sha256(virsh.inactive_xml(uuid))
+    write_json(_record_file(layout), {"uuid": uuid, "wanted": _sha256(xml), "defined": defined})
 
 
 def information(layout: Layout, run: Runner, domain: str) -> dict[str, Any]:

@@ -41,6 +41,12 @@ options:
       - An instant by the clock of this machine. The step is refused when the active host has asked since then
         whether it may still run the VM; it is up, then.
     type: str
+  nonce:
+    description:
+      - End of the operator's word that the active host is off, from M(edgecloud.resilient_vm.failover_nonce). The step
+        is refused when it is not the last one that was issued, is older than 15 minutes, or when the active host has
+        asked since whether it may still run the VM.
+    type: str
   who:
     description: On whose behalf.
     type: str
@@ -101,6 +107,7 @@ def argument_spec() -> dict[str, Any]:
         "epoch": {"type": "int"},
         "document": {"type": "dict"},
         "unasked_since": {"type": "str"},
+        "nonce": {"type": "str"},
         "who": {"type": "str", "required": True},
         "why": {"type": "str"},
         "evidence": {"type": "dict", "default": {}},
@@ -113,20 +120,26 @@ def main() -> None:
         supports_check_mode=True,
         mutually_exclusive=[("transition", "document")],
         required_one_of=[("transition", "document")],
-        required_by={"transition": ["epoch", "why"], "unasked_since": ["transition"]},
+        required_by={"transition": ["epoch", "why"], "unasked_since": ["transition"], "nonce": ["transition"]},
     )
     given = module.params
     try:
         layout = Layout(given["customer"], given["vm"], given["root"])
         when = now(given["now"])
         if given["transition"]:
-            said = (given[name] for name in ("transition", "epoch", "who", "why", "evidence"))
-            since = given["unasked_since"]
-            request = _change.Request(*said, unasked_since=parse(since, "unasked_since") if since else None)
+            request = _change.Request(
+                given["transition"],
+                given["epoch"],
+                given["who"],
+                given["why"],
+                given["evidence"],
+                parse(given["unasked_since"], "unasked_since") if given["unasked_since"] else None,
+                given["nonce"],
+            )
             before, after = _change.change(layout, request, when, module.check_mode)
         else:
             decided = State.from_json(given["document"], f"the document that {layout.name} shall follow")
-            before, after = _change.follow(layout, decided, given["who"], when, module.check_mode)
+            before, after = _change.follow(layout, decided, given["who"], when, module.check_mode, given["evidence"])
     except ResilientVmError as error:
         module.fail_json(msg=str(error), **error.facts)
     module.exit_json(

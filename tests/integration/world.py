@@ -195,6 +195,13 @@ class World:
         result: dict[str, Any] = json.loads(done.stdout[done.stdout.index("{") :])
         return result
 
+    def back_to_work(self, running: Sequence[str]) -> None:
+        """After a power cut of a: start what ran there and was never set to start with its host, and wait for it."""
+        self.on("a", "resilient-vm gate")
+        for name in sorted(set(running) - set(self.on("a", "virsh list --name").split())):
+            self.lab("guest", "start", name, "--on", "a")
+            self.lab("guest", "wait", name, "--on", "a")
+
     # what is on the disks
 
     def images(self, vm: str) -> list[str]:

@@ -16,7 +16,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from ansible_collections.edgecloud.resilient_vm.plugins.module_utils import _change, _clock, _journal
+from ansible_collections.edgecloud.resilient_vm.plugins.module_utils import _change, _clock, _journal, _word
 from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._digests import RootDigest
 from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._errors import ResilientVmError
 from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._files import locked, write_json
@@ -88,6 +88,40 @@ def test_no_takeover_from_a_host_that_asked_since_it_was_looked_at(storage: Layo
     assert _change.held(storage) == FIRST and not os.path.exists(storage.journal)
     later = dataclasses.replace(since, unasked_since=START + timedelta(seconds=1))
     assert _change.change(storage, later, START, dry)[1].active == "b"
+
+
+def test_a_takeover_by_an_operators_word_needs_that_word_and_a_host_that_kept_silent(storage: Layout) -> None:
+    Path(storage.asked).touch()
+    os.utime(storage.asked, (START.timestamp(),) * 2)
+    nonce = _word.issue(storage, 1, _clock.now())
+    wrong = dataclasses.replace(asked("fail_over"), nonce="0" * 8)
+    with pytest.raises(ResilientVmError, match="is not the last one that was asked for"):
+        _change.change(storage, wrong, START)
+    right = dataclasses.replace(wrong, nonce=nonce)
+    os.utime(storage.asked)
+    with pytest.raises(ResilientVmError, match="so it is up"):
+        _change.change(storage, right, START)
+    os.utime(storage.asked, (START.timestamp(),) * 2)
+    assert _change.change(storage, right, START)[1].epoch == 2
+    with pytest.raises(ResilientVmError, match="somebody else was faster"):
+        _change.change(storage, right, START)
+
+
+def test_whoever_asks_is_told_who_is_active_and_is_known_to_be_up(storage: Layout) -> None:
+    Path(storage.asked).touch()
+    os.utime(storage.asked, (START.timestamp(),) * 2)
+    assert _change.told(storage) == "1 a"
+    assert os.stat(storage.asked).st_mtime > START.timestamp() + 60
+
+
+def test_a_host_that_is_about_to_take_it_over_confirms_nothing(storage: Layout) -> None:
+    Path(storage.asked).touch()
+    write_json(storage.intent, {"epoch": 2, "when": "2026-01-14T02:00:00Z"})
+    with pytest.raises(ResilientVmError, match="is being taken over here, to epoch 2; run failover again"):
+        _change.told(storage)
+    # Once it has been decided, the intent is void.
+    _change.change(storage, asked("fail_over"), START)
+    assert _change.told(storage) == "2 b"
 
 
 def test_check_mode_tells_and_writes_nothing(storage: Layout) -> None:

@@ -1,0 +1,58 @@
+# Copyright (c) 2026, edgecloud.resilient_vm contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Whether other machines can be reached from this one: a TCP connection that is answered at all, or an echo."""
+
+from __future__ import annotations
+
+import errno
+import shutil
+import socket
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+from ._process import Runner
+
+__all__ = ["Target", "look"]
+
+
+@dataclass(frozen=True)
+class Target:
+    """What is looked for. Without a port only an echo can be asked for."""
+
+    name: str
+    address: str
+    port: int | None = None
+
+
+def look(targets: Sequence[Target], run: Runner, patience_seconds: float) -> dict[str, str]:
+    """{name: how it was reached, or ""}, all looked for at once; takes about ``patience_seconds`` when one is silent.
+
+    A refused connection is an answer: something is up at that address.
+    """
+    if not targets:
+        return {}
+    with ThreadPoolExecutor(2 * len(targets)) as several:
+        echoes = [several.submit(_echo, target, run, patience_seconds) for target in targets]
+        answers = [several.submit(_connect, target, patience_seconds) for target in targets]
+        return {target.name: answer.result() or echo.result() for target, answer, echo in zip(targets, answers, echoes)}
+
+
+def _connect(target: Target, patience_seconds: float) -> str:
+    if target.port is None:
+        return ""
+    try:
+        with socket.create_connection((target.address, target.port), timeout=patience_seconds):
+            return f"port {target.port} of {target.address} answers"
+    except OSError as error:
+        return f"{target.address} answers (port {target.port} is closed)" if error.errno == errno.ECONNREFUSED else ""
+
+
+def _echo(target: Target, run: Runner, patience_seconds: float) -> str:
+    words = ["ping", "-n", "-q", "-c", "2", "-i", "0.3", "-w", str(max(1, round(patience_seconds))), target.address]
+    # No package of ours: a machine without this program has the other way to look.
+    if shutil.which("ping") is None:
+        return ""
+    done = run(words, timeout_seconds=patience_seconds + 5.0, check=False)
+    return f"{target.address} answers an echo" if done.code == 0 else ""

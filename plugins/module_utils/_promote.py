@@ -1,0 +1,241 @@
+# Copyright (c) 2026, edgecloud.resilient_vm contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What the host does that takes a VM over: it says so, makes disks of its newest generation, and starts the machine.
+
+Every step may be repeated after a run that was cut off anywhere. How long it takes doesn't depend on the disks' sizes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import time
+import uuid as uuids
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Callable
+from xml.etree import ElementTree
+
+from . import _clock, _definition, _standby_xml
+from ._change import held
+from ._errors import ResilientVmError
+from ._files import clone_descriptor, fsync_directory, fsync_tree, locked, read_json, write_json
+from ._gate import Gate
+from ._layout import Layout
+from ._process import Runner
+from ._restored_files import copy_data, open_source
+from ._standby import current_id, define, definition_of
+from ._store import Store, StoredImage, file_sha256
+from ._virsh import Virsh
+
+__all__ = ["Promotion", "intend", "withdraw"]
+
+RECORD = "promoted.json"
+_LOCK_TRIES, _LOCK_PAUSE_SECONDS = 40, 0.25
+_PING = '{"execute": "guest-ping"}'
+
+
+@contextmanager
+def _lock(layout: Layout, sleep: Callable[[float], None] = time.sleep) -> Iterator[None]:
+    """The VM's lock; whoever publishes a generation, or makes it current, has it for a moment."""
+    with ExitStack() as stack:
+        for _try in range(_LOCK_TRIES):
+            with contextlib.suppress(ResilientVmError):
+                stack.enter_context(locked(layout.lock, "failover"))
+                break
+            sleep(_LOCK_PAUSE_SECONDS)
+        else:
+            stack.enter_context(locked(layout.lock, "failover"))
+        yield
+
+
+def intend(layout: Layout, epoch: int, now: datetime, dry: bool = False) -> bool:
+    """Say, on the host, that it is about to take the VM over: from then on it confirms nothing to the other host.
+
+    Returns whether it had not been said yet.
+    """
+    state = held(layout)
+    if state.epoch >= epoch:
+        return False
+    if state.epoch + 1 != epoch:
+        raise ResilientVmError(
+            f"this host holds epoch {state.epoch} of {layout.name} and is to take it over at epoch {epoch}: it has "
+            "missed a change; run the site playbook"
+        )
+    if (read_json(layout.intent) or {}).get("epoch") == epoch:
+        return False
+    if not dry:
+        folder = os.stat(layout.directory)
+        said = {"epoch": epoch, "when": _clock.iso(now)}
+        write_json(layout.intent, said, 0o640, (folder.st_uid, folder.st_gid))
+    return True
+
+
+def withdraw(layout: Layout, dry: bool = False) -> bool:
+    """Take that back, where the takeover was refused. Returns whether there was anything to take back."""
+    there = os.path.exists(layout.intent)
+    if there and not dry:
+        os.unlink(layout.intent)
+        fsync_directory(layout.directory)
+    return there
+
+
+@dataclass(frozen=True)
+class Promotion:
+    """A VM's machine on the host that takes it over at ``epoch``."""
+
+    layout: Layout
+    domain: str
+    epoch: int
+    networks: Mapping[str, str]
+    run: Runner
+    gate: Gate
+    # In this collection's words, of this host.
+    host: str
+    swtpm: str = _definition.SWTPM
+    clock: Callable[[], float] = time.monotonic
+    sleep: Callable[[float], None] = time.sleep
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    def examine(self) -> dict[str, Any] | None:
+        """What an earlier run of this takeover has made, or None. Refuses what can't be, touching nothing."""
+        state = held(self.layout)
+        if (state.active, state.epoch) != (self.host, self.epoch):
+            raise ResilientVmError(
+                f"{self.host} may not run {self.layout.name}: the active host is {state.active} since epoch "
+                f"{state.epoch}; run failover again"
+            )
+        record = read_json(os.path.join(self.layout.running, RECORD))
+        if os.path.lexists(self.layout.running) and (record or {}).get("epoch") != self.epoch:
+            raise ResilientVmError(
+                f"{self.layout.running} holds disks of an earlier time; move it aside (nothing of it is used), and run "
+                "failover again"
+            )
+        return dict(record) if record else None
+
+    def carry_out(self) -> dict[str, Any]:
+        """Disks, definition, gate, start; what was made, by its record."""
+        with self._timed("disks"), _lock(self.layout, self.sleep):
+            record = self.examine()
+            if record is None:
+                record = self._lay()
+        virsh = Virsh(self.run)
+        if virsh.state(record["uuid"])[0] == "running":
+            return record
+        with self._timed("definition"):
+            self._define(virsh, record["uuid"])
+        with self._timed("gate"):
+            self._open_gate()
+        with self._timed("start"):
+            virsh.start(record["uuid"])
+            state = virsh.state(record["uuid"])[0]
+        if state != "running":
+            raise ResilientVmError(f"{self.layout.name} was started on {self.host} and is {state}; see its log there")
+        return record
+
+    def _define(self, virsh: Virsh, uuid: str) -> None:
+        with open(os.path.join(self.layout.running, _definition.XML), encoding="utf-8") as stream:
+            define(self.layout, virsh, stream.read(), uuid)
+
+    def wait_for_guest(self, uuid: str, patience_seconds: float) -> str:
+        """``answers``, ``silent`` or, for a machine without an agent, ``not asked``."""
+        virsh = Virsh(self.run)
+        root = ElementTree.fromstring(virsh.inactive_xml(uuid))
+        if root.find("devices/channel/target[@name='org.qemu.guest_agent.0']") is None:
+            return "not asked"
+        until = self.clock() + patience_seconds
+        with self._timed("guest"):
+            while virsh.call("qemu-agent-command", uuid, _PING, "--timeout", "5", check=False).code != 0:
+                if self.clock() >= until:
+                    return "silent"
+                self.sleep(0.5)
+        return "answers"
+
+    @contextmanager
+    def _timed(self, phase: str) -> Iterator[None]:
+        begin = self.clock()
+        yield
+        self.seconds[phase] = round(self.clock() - begin, 2)
+
+    def _lay(self) -> dict[str, Any]:
+        """Clones of the current generation's disks, an overlay on each, what belongs to them; all or nothing."""
+        name = current_id(self.layout)
+        if name is None:
+            raise ResilientVmError(f"{self.host} holds no generation of {self.layout.name}; nothing can be started")
+        image = Store(self.layout, "generations").read(name)
+        manifest = image.manifest
+        if manifest is None or not image.complete:
+            raise ResilientVmError(image.problem or f"generation {name} of {self.layout.name} is damaged")
+        work = self.layout.running + ".new"
+        shutil.rmtree(work, ignore_errors=True)
+        os.mkdir(work, 0o700)
+        for disk in manifest.disks:
+            self._lay_disk(image, disk.target, disk.size_bytes, work)
+        for entry in manifest.definition:
+            if entry.name != _definition.XML:
+                self._lay_file(image, entry.name, entry.sha256, work)
+        targets = [disk.target for disk in manifest.disks]
+        wanted = _standby_xml.mapped(definition_of(image), self.layout.running, targets, self.networks)
+        with open(os.path.join(work, _definition.XML), "x", encoding="utf-8", opener=_private) as stream:
+            stream.write(_renewed(wanted))
+        _definition.unpack_tpm(os.path.join(work, _definition.TPM), manifest.uuid, self.swtpm)
+        record = {"generation": name, "epoch": self.epoch, "instant": manifest.instant, "uuid": manifest.uuid}
+        write_json(os.path.join(work, RECORD), record, 0o600)
+        # QEMU's account must get through to the disks, which libvirt hands to it.
+        os.chmod(work, 0o711)
+        fsync_tree(work)
+        os.rename(work, self.layout.running)
+        fsync_directory(self.layout.directory)
+        return record
+
+    def _lay_disk(self, image: StoredImage, target: str, size_bytes: int, work: str) -> None:
+        """The generation stays as it is, for a second try; the overlay counts what changes from the first minute."""
+        base = os.path.join(work, f"{target}.base.raw")
+        with open_source(image.file(f"{target}.raw")) as source:
+            descriptor = os.open(base, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+            try:
+                if not clone_descriptor(source.fileno(), descriptor):
+                    # Takes as long as the disk is large; site asks for a filesystem where files share blocks.
+                    copy_data(source.fileno(), descriptor, size_bytes)
+            finally:
+                os.close(descriptor)
+        overlay = os.path.join(work, f"{target}.qcow2")
+        # Named as it lies beside the overlay: the folder is renamed.
+        words = ["qemu-img", "create", "-q", "-f", "qcow2", "-F", "raw", "-b", os.path.basename(base), overlay]
+        self.run(words, timeout_seconds=60.0)
+        os.chmod(overlay, 0o600)
+
+    def _lay_file(self, image: StoredImage, name: str, sha256: str, work: str) -> None:
+        target = os.path.join(work, name)
+        with open_source(image.file(name)) as source, open(target, "xb", opener=_private) as stream:
+            shutil.copyfileobj(source, stream)
+        if file_sha256(target) != sha256:
+            raise ResilientVmError(f"{image.file(name)} is not what its manifest names; the generation is damaged")
+
+    def _open_gate(self) -> None:
+        entry = self.gate.registry.of(self.layout.name)
+        if entry is None:
+            raise ResilientVmError(f"the gate of {self.host} does not know {self.layout.name}; run the site playbook")
+        os.makedirs(self.gate.registry.confirmed, 0o755, exist_ok=True)
+        opening = self.gate.opening(entry)
+        if opening is None or not opening.open:
+            why = "it is not the active host" if opening is None else opening.why
+            raise ResilientVmError(f"the gate of {self.host} stays closed for {self.layout.name}: {why}")
+
+
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)
+
+
+def _renewed(xml: str) -> str:
+    """The same machine with another generation id, where it has one: the guest learns that its past was replayed."""
+    root = ElementTree.fromstring(xml)
+    genid = root.find("genid")
+    if genid is None:
+        return xml
+    genid.text = str(uuids.uuid4())
+    return _standby_xml.text(root)

@@ -1,0 +1,265 @@
+# Copyright (c) 2026, edgecloud.resilient_vm contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What an unplanned takeover does for one VM: decided on the control node from what three machines say. Pure."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any
+
+from . import _clock, _evidence
+from ._errors import ResilientVmError
+from ._human import human_age
+from ._word import VALID_MINUTES, Word, parse
+
+__all__ = ["CONTROL", "Decision", "Facts", "decide", "demand", "hosts_of", "looks_of", "report", "targets"]
+
+_SITE = "run the site playbook"
+# Steps that a takeover may be found in: not begun, begun by a run that was cut off, over.
+_FIRST, _RESUMED, _OVER = "protected", "failing_over", "failed_over"
+_STOPPED = ("shut off", "crashed")
+CONTROL = "localhost"
+_UP = re.compile(r"refused|denied|verification failed|closed by|reset by|kex_exchange", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What was answered: by M(host_info) and M(standby_info) of this VM, and by everybody's look, by machine.
+
+    ``looks`` has for each machine that could look {name: how it reached it, or ""}.
+    """
+
+    hosts: Mapping[str, Mapping[str, Any]]
+    standbys: Mapping[str, Mapping[str, Any]]
+    looks: Mapping[str, Mapping[str, str]]
+    now: datetime
+    version: str = ""
+
+
+@dataclass(frozen=True)
+class Decision:
+    """``action``: nothing (it runs there already), confirm (ask for the operator's word), take."""
+
+    action: str
+    why: str
+    # From which host it is taken, and which one takes it.
+    active: str
+    taker: str
+    # The one at which this was decided, and the one the VM will have at the taker.
+    epoch: int
+    new_epoch: int
+    resumed: bool
+    uuid: str | None
+    nonce: str
+    generation: str | None
+    # How much is lost, by the generation's own time.
+    data_time: str | None
+    lost_seconds: int | None
+    evidence: dict[str, Any] = field(default_factory=dict)
+
+
+def hosts_of(plan: Mapping[str, Any], state: Mapping[str, Any] | None) -> tuple[str, str]:
+    """(the host it is taken from, the host that takes it), by the backup storage's document, else by the inventory."""
+    if not state:
+        return str(plan["production"]), str(plan["standby"])
+    if state["phase"] in (_RESUMED, _OVER):
+        return str(state["standby"]), str(state["active"])
+    return str(state["active"]), str(state["standby"])
+
+
+def targets(plan: Mapping[str, Any], machine: str) -> list[dict[str, Any]]:
+    """What a machine looks for: the VM's other machines, and the guest itself."""
+    others = [name for name in plan["machines"] if name != machine]
+    found = [{"name": name, **plan["addresses"][name]} for name in others]
+    if plan["guest_address"]:
+        address, _colon, port = plan["guest_address"].rpartition(":")
+        found.append({"name": plan["vm"], "address": address.strip("[]"), "port": int(port)})
+    return found
+
+
+def decide(plan: Mapping[str, Any], facts: Facts, confirm: str = "", scheduled: bool = False) -> Decision:
+    """The decision for one VM. Raises ResilientVmError, one sentence a line, when nothing may be done."""
+    storage = plan["backup_storage"]
+    state = (facts.hosts.get(storage) or {}).get("state")
+    active, taker = hosts_of(plan, state)
+    known, held = facts.hosts.get(taker) or {}, facts.standbys.get(taker) or {}
+    seen = _seen(plan, facts, active, taker)
+    if state and seen["seen_by_standby"] is not None and seen["seen_by_backup_storage"] is not None:
+        _refuse_unfit(plan, facts, state, taker)
+    phase = (state or {}).get("phase")
+    resumed = phase == _RESUMED
+    epoch = state["epoch"] if state else 1
+    current = held.get("current") or {}
+    found: dict[str, Any] = {
+        "active": active,
+        "taker": taker,
+        "epoch": epoch,
+        "new_epoch": epoch if phase in (_RESUMED, _OVER) else epoch + 1,
+        "resumed": resumed,
+        "uuid": (state or {}).get("uuid"),
+        "generation": current.get("id"),
+        "data_time": current.get("instant"),
+        "lost_seconds": _age(current, facts.now),
+    }
+    if state and phase == _OVER:
+        return _over(plan, state, known, found)
+    if scheduled and confirm:
+        raise ResilientVmError(
+            f"resilient_vm_confirm is set in a scheduled job: it is somebody's word that {active} is off now; start "
+            "failover by hand"
+        )
+    # A run that was cut off after the change of state had the word for it: it was used then.
+    word = None if resumed else parse(confirm, plan["vm"], active, epoch)
+    evidence = _evidence.Evidence(
+        vm=plan["vm"],
+        active=active,
+        standby=taker,
+        backup_storage=storage,
+        fencing=False,
+        power="unknown",
+        confirmed=resumed or word is not None,
+        **seen,
+    )
+    verdict = _evidence.decide(evidence)
+    if verdict.action == "refuse":
+        raise ResilientVmError(f"{plan['vm']} is not taken over: {verdict.why}")
+    return Decision(verdict.action, verdict.why, nonce=word.nonce if word else "", evidence=evidence.as_dict(), **found)
+
+
+def _seen(plan: Mapping[str, Any], facts: Facts, active: str, taker: str) -> dict[str, Any]:
+    def reaches(machine: str, name: str) -> bool | None:
+        look = facts.looks.get(machine)
+        return None if look is None else bool(look.get(name))
+
+    storage = plan["backup_storage"]
+    looked = (CONTROL, taker, storage)
+    return {
+        "vm_answers": any(reaches(machine, plan["vm"]) for machine in looked),
+        "seen_by_control": bool(reaches(CONTROL, active)),
+        "seen_by_standby": reaches(taker, active) if _answered(facts, taker) else None,
+        "seen_by_backup_storage": reaches(storage, active) if _answered(facts, storage) else None,
+        "standby_sees_backup_storage": bool(reaches(taker, storage)),
+    }
+
+
+def _answered(facts: Facts, machine: str) -> bool:
+    return bool((facts.hosts.get(machine) or {}).get("answered"))
+
+
+def _refuse_unfit(plan: Mapping[str, Any], facts: Facts, state: Mapping[str, Any], taker: str) -> None:
+    """What would stop the takeover half-way is told before anything is touched."""
+    vm, phase, problems = plan["vm"], state["phase"], []
+    if phase not in (_FIRST, _RESUMED, _OVER):
+        problems.append(f"{vm} is in phase {phase}, from which there is no failover; bring that to its end first")
+    known, held = facts.hosts[taker], facts.standbys.get(taker) or {}
+    own = known.get("state")
+    if not own:
+        problems.append(f"{vm} has no state document on {taker}; {_SITE}")
+    elif own["epoch"] > state["epoch"]:
+        problems.append(
+            f"{taker} holds epoch {own['epoch']} of {vm}, and the backup storage epoch {state['epoch']}: that was put "
+            "back to an older day; find out where the VM ran last"
+        )
+    for name in (taker, plan["backup_storage"]):
+        version = facts.hosts[name].get("version")
+        if not version or (facts.version and version.split()[0] != facts.version):
+            problems.append(f"the mover on {name} is {version or 'missing'}, not this collection's; {_SITE}")
+    domain = known.get("domain") or {}
+    if phase != _OVER:
+        current = held.get("current")
+        if not current or not current.get("complete") or current.get("damaged"):
+            which = (
+                f"generation {current['id']} of {vm} on {taker} is damaged"
+                if current
+                else (f"{taker} holds no complete generation of {vm}")
+            )
+            others = [each["id"] for each in held.get("generations") or [] if each.get("complete")]
+            rest = f"; it also holds {', '.join(others)}" if current and others else ""
+            problems.append(f"{which}, so nothing can be started there{rest}; restore an image from the backup storage")
+        if phase == _FIRST and domain.get("exists") and domain["state"] not in _STOPPED:
+            problems.append(f"{vm} is {domain['state']} on {taker} already, which only stands by; shut it down there")
+    if problems:
+        raise ResilientVmError("\n".join(problems), problems=problems)
+
+
+def _over(
+    plan: Mapping[str, Any], state: Mapping[str, Any], known: Mapping[str, Any], found: dict[str, Any]
+) -> Decision:
+    running = (known.get("domain") or {}).get("state")
+    if running != "running":
+        raise ResilientVmError(
+            f"{plan['vm']} was taken over by {state['active']} at {state['changed']} (epoch {state['epoch']}) and is "
+            f"{running or 'not there'}; start it with: virsh start {plan['domain']}"
+        )
+    told = f"{plan['vm']} runs on {state['active']} since it was taken over at {state['changed']}"
+    return Decision("nothing", told, nonce="", **found)
+
+
+def _age(current: Mapping[str, Any], now: datetime) -> int | None:
+    if not current.get("instant"):
+        return None
+    return max(0, round((now - _clock.parse(current["instant"], "the generation's time")).total_seconds()))
+
+
+def looks_of(answers: Mapping[str, Any], tried: Mapping[str, Any], active: str) -> dict[str, dict[str, str]]:
+    """{machine: what it saw} of those that could look, the control node's by whether Ansible got to the active host.
+
+    ``answers`` is the registered loop that collects what vm_look said on the machines, ``tried`` the registered task.
+    """
+    looks = {
+        answer["failover_job"]["failover_machine"]: dict(answer["seen"])
+        for answer in answers.get("results") or []
+        if "seen" in answer
+    }
+    said = str(tried.get("msg") or "") if tried.get("unreachable") else "ssh answers"
+    # Refused, or let in no further: something is up there.
+    up = not tried.get("unreachable") or _UP.search(said)
+    return {**looks, CONTROL: {active: " ".join(said.split()) if up else ""}}
+
+
+def demand(decision: Mapping[str, Any], vm: str, nonce: str, command: str) -> str:
+    """The refusal that asks for the operator's word: what to see to, what to type, what it costs."""
+    word = Word(vm, decision["active"], decision["epoch"], nonce)
+    return (
+        f"{decision['why']}. See that {decision['active']} is off and stays off, then run within {VALID_MINUTES} "
+        f"minutes:\n  {command} -e resilient_vm_confirm={word}\n"
+        f"That starts {vm} on {decision['taker']} from {decision['generation']}: what was written since "
+        f"{decision['data_time']} is lost ({human_age(timedelta(seconds=decision['lost_seconds']))})."
+    )
+
+
+def report(decision: Mapping[str, Any], vm: str, done: Mapping[str, Any], seconds: float) -> dict[str, Any]:
+    """What a takeover was, for the journal; ``lines`` is the same for people. ``seconds``: until the machine ran."""
+    phases = {name: spent for name, spent in done["seconds"].items() if name != "guest"}
+    told = {
+        "vm": vm,
+        "from": decision["active"],
+        "to": decision["taker"],
+        "epoch": decision["new_epoch"],
+        "generation": done["generation"],
+        "data_time": done["data_time"],
+        "lost_seconds": decision["lost_seconds"],
+        "seconds_to_running": round(seconds - done["seconds"].get("guest", 0.0), 1),
+        "seconds": dict(done["seconds"]),
+        "guest": done["guest"],
+        "resumed": decision["resumed"],
+    }
+    guest = {
+        "answers": f"its agent answers after {done['seconds'].get('guest', 0.0)} s",
+        "silent": f"its agent did not answer within {done['seconds'].get('guest', 0.0)} s",
+        "not asked": "it has no agent to ask",
+    }
+    spent = ", ".join(f"{name} {took} s" for name, took in phases.items()) or "it ran already"
+    lines = [
+        f"{vm} runs on {told['to']} (epoch {told['epoch']}), taken over from {told['from']}",
+        f"  recovery point: {told['data_time']}; what was written since is lost "
+        f"({human_age(timedelta(seconds=told['lost_seconds'] or 0))})",
+        f"  recovery time:  {told['seconds_to_running']} s from the command until it ran ({spent})",
+        f"  guest:          {guest[done['guest']]}",
+        f"  evidence:       {decision['why']}",
+    ]
+    return {**told, "evidence": dict(decision["evidence"]), "lines": lines}

@@ -1,0 +1,102 @@
+#!/usr/bin/python
+# Copyright (c) 2026, edgecloud.resilient_vm contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Documentation of the action plugin of this name."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: failover_plan
+short_description: Decide what an unplanned takeover does for one VM
+version_added: 0.1.0
+description:
+  - Runs on the control node and connects to nothing. From what the backup storage and the standby host say, and from
+    what these two and the control node see of the active host, it decides by one table (see the page on takeover).
+  - Fails with one sentence a problem when nothing may be done.
+author:
+  - edgecloud.resilient_vm contributors (@edgecloud)
+attributes:
+  check_mode:
+    description: Changes nothing in either mode.
+    support: full
+  diff_mode:
+    description: Changes nothing.
+    support: none
+options:
+  plan:
+    description: The VM's plan, from M(edgecloud.resilient_vm.vm_plan).
+    type: dict
+    required: true
+  hosts:
+    description:
+      - What the backup storage and the standby host said of themselves and the VM
+        (M(edgecloud.resilient_vm.host_info)), by inventory name, as the filter
+        P(edgecloud.resilient_vm.told_of#filter) picks it out of a loop's result.
+    type: dict
+    required: true
+  standbys:
+    description:
+      - What the standby host said of its generations (M(edgecloud.resilient_vm.standby_info)), in the same form.
+    type: dict
+    required: true
+  looks:
+    description:
+      - What each machine saw (RV(edgecloud.resilient_vm.vm_look#module:seen)), by inventory name; V(localhost) is the
+        control node.
+    type: dict
+    required: true
+  confirm:
+    description: The operator's word, or several separated by commas.
+    type: str
+    default: ""
+  scheduled:
+    description: Whether this is a scheduled job, in which nobody gives a word.
+    type: bool
+    default: false
+"""
+
+EXAMPLES = r"""
+- name: Decide
+  edgecloud.resilient_vm.failover_plan:
+    plan: "{{ planned.plan }}"
+    hosts: "{{ hosts | edgecloud.resilient_vm.told_of(planned.plan) }}"
+    standbys: "{{ standbys | edgecloud.resilient_vm.told_of(planned.plan) }}"
+    looks: "{{ looks }}"
+  register: decided
+"""
+
+RETURN = r"""
+decision:
+  description:
+    - What is to be done. C(action) is V(nothing) when it runs there already, V(confirm) when the operator's word is
+      needed, and V(take); the rest says of which host, by which one, at which epoch and from which generation.
+  returned: success
+  type: dict
+  sample:
+    action: confirm
+    why: nobody sees a, but only somebody who knows can say that it is off
+    active: a
+    taker: b
+    epoch: 1
+    new_epoch: 2
+    resumed: false
+    uuid: 3c6bb72f-2a19-44b9-af47-a8ee60341a79
+    nonce: ""
+    generation: 20260114T020000Z
+    data_time: "2026-01-14T02:00:00Z"
+    lost_seconds: 34210
+    evidence:
+      vm: erp
+      active: a
+      standby: b
+      backup_storage: c
+      vm_answers: false
+      seen_by_control: false
+      seen_by_standby: false
+      seen_by_backup_storage: false
+      standby_sees_backup_storage: true
+      fencing: false
+      power: unknown
+      confirmed: false
+"""

@@ -1,0 +1,181 @@
+# Copyright (c) 2026, edgecloud.resilient_vm contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A is down: who may take its VMs over, what runs at B afterwards, and what A may do when it is back."""
+
+from __future__ import annotations
+
+import json
+import re
+import signal
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from integration.world import STORE, Played, World
+
+# One whose guest agent tells what its disks hold, and a small one without an agent.
+LEDGER, SPARE = "ledger", "spare"
+NIGHT = "2026-01-14T02:00:00Z"
+MORNING = "2026-01-14T11:30:00Z"
+NEXT_NIGHT = "2026-01-15T02:00:00Z"
+CLOSED = "resilient-vm keeps the gate closed: "
+
+
+@dataclass
+class Office:
+    """Two VMs of which there is an image of last night; one wrote on until its host died."""
+
+    world: World
+    inventory: Path
+
+    def play(self, name: str, vm: str, *options: str, expect: int = 0, **variables: Any) -> Played:
+        variables.setdefault("now", MORNING)
+        return self.world.play(name, "--limit", vm, *options, inventory=[self.inventory], expect=expect, **variables)
+
+    def state(self, host: str, vm: str) -> dict[str, Any]:
+        found: dict[str, Any] = json.loads(self.world.on(host, f"cat {STORE}/{vm}/state.json"))
+        return found
+
+    def journal(self, host: str, vm: str) -> list[tuple[str, int, str]]:
+        lines = self.world.on(host, f"cat {STORE}/{vm}/journal.jsonl").splitlines()
+        return [(entry["what"], entry["epoch"], entry["active"]) for entry in map(json.loads, lines)]
+
+    def word(self, vm: str) -> str:
+        """What the refusal says has to be given."""
+        said = " ".join(self.play("failover", vm, expect=1).output.split())
+        assert "nobody sees a, but only somebody who knows can say that it is off" in said
+        assert "what was written since 2026-01-14T02:00:00Z is lost (9 h 30 min)" in said
+        found = re.search(rf"failover --limit {vm} -e resilient_vm_confirm=({vm}@a#1-[0-9a-f]{{8}})", said)
+        assert found, said
+        return found.group(1)
+
+
+@pytest.fixture(scope="module")
+def office(machines: World, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Office]:
+    extra = machines.inventory_file(tmp_path_factory.mktemp("inventory") / "office.json", {LEDGER: {}, SPARE: {}})
+    office = Office(machines, extra)
+    running = machines.on("a", "virsh list --name").split()
+    machines.lab("guest", "create", "a", LEDGER, "--kind", "two-disk", "--start")
+    machines.lab("guest", "create", "a", SPARE, "--kind", "tiny", "--start")
+    machines.on("a", f"virsh autostart {LEDGER}")
+    machines.play("site", "--limit", f"{LEDGER},{SPARE},lab_machines", inventory=[extra])
+    machines.in_guest(LEDGER, "echo before > /disk/vda/key; echo before > /disk/vdb/key; sync")
+    office.play("daily", f"{LEDGER},{SPARE}", now=NIGHT)
+    machines.in_guest(LEDGER, "echo after > /disk/vda/late; sync")
+    yield office
+    machines.lab("up", "a")
+    for host in ("a", "b"):
+        for vm in (LEDGER, SPARE):
+            machines.on(host, f"virsh destroy {vm}", check=False)
+    machines.back_to_work(running)
+
+
+def test_while_anybody_sees_a_it_is_refused(office: Office) -> None:
+    said = office.play("failover", LEDGER, expect=1).output
+    assert "ledger is not taken over: a can be reached; shut ledger down there, or start it there" in said
+    assert office.journal("c", LEDGER) == [("protect", 1, "a")]
+
+
+def test_b_takes_it_over_when_an_operator_vouches_for_a(office: Office) -> None:
+    office.world.lab("crash", "a")
+    word = office.word(LEDGER)
+    # Asked again, the first word is void; so is one about another epoch.
+    again = office.word(LEDGER)
+    assert word != again
+    assert "is not the last one that was asked for" in office.play("failover", LEDGER, expect=1, confirm=word).output
+    other = again.replace("#1-", "#2-")
+    assert "is about host a at epoch 2" in office.play("failover", LEDGER, expect=1, confirm=other).output
+    assert office.journal("c", LEDGER) == [("protect", 1, "a")]
+    assert office.state("b", LEDGER)["active"] == "a"
+    assert not office.world.on("b", f"ls {STORE}/{LEDGER} | grep -e running -e intent || true")
+
+    done = office.play("failover", LEDGER, confirm=again)
+    said = " ".join(done.output.split())
+    assert "ledger runs on b (epoch 2), taken over from a" in said
+    assert f"recovery point: {NIGHT}; what was written since is lost (9 h 30 min)" in said
+    assert "guest: its agent answers after" in said
+    in_guest = office.world.in_guest
+    assert in_guest(LEDGER, "cat /disk/vda/key /disk/vdb/key", on="b").split() == ["before", "before"]
+    assert "late" not in in_guest(LEDGER, "ls /disk/vda", on="b").split()
+    for host in ("b", "c"):
+        assert (office.state(host, LEDGER)["active"], office.state(host, LEDGER)["phase"]) == ("b", "failed_over")
+    steps = [("fail_over", 2, "b"), ("finish_failover", 2, "b")]
+    assert office.journal("c", LEDGER)[1:] == steps
+    # The generation stays as it was, and what runs has its own files.
+    image = office.world.current(LEDGER)
+    office.world.check_image(LEDGER, image, "b")
+    used = office.world.on("b", f"virsh domblklist {LEDGER}")
+    assert f"{STORE}/{LEDGER}/running/vda.qcow2" in used
+
+
+def test_asked_again_it_has_nothing_to_do(office: Office) -> None:
+    again = office.play("failover", LEDGER)
+    assert again.changed == 0
+    assert "ledger runs on b since it was taken over at" in again.output
+
+
+def test_a_takeover_that_was_killed_goes_on_without_another_word(office: Office) -> None:
+    """Killed once the backup storage has decided: from then on nothing but b may run it."""
+    word = office.word(SPARE)
+    process = office.world.start_play(
+        "failover", "--limit", SPARE, inventory=[office.inventory], now=MORNING, confirm=word
+    )
+    office.world.wait_until(lambda: office.state("c", SPARE)["epoch"] == 2, 60, "the backup storage has decided")
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    assert office.play("failover", SPARE).code == 0
+    assert office.world.on("b", f"virsh domstate {SPARE}") == "running"
+    assert office.journal("c", SPARE)[1:] == [("fail_over", 2, "b"), ("finish_failover", 2, "b")]
+
+
+def test_the_next_night_backs_b_up(office: Office) -> None:
+    """Red, because nobody stands by; but the image is there, of the new epoch, in the same series."""
+    office.world.in_guest(LEDGER, "echo at b > /disk/vda/key; sync", on="b")
+    played = office.play("daily", LEDGER, now=NEXT_NIGHT, expect=1)
+    assert office.world.images(LEDGER) == ["20260114T020000Z", "20260115T020000Z"], played.output
+    manifest = office.world.manifest(LEDGER, "20260115T020000Z")
+    assert (manifest["epoch"], manifest["source_host"]) == (2, "b")
+    office.world.check_image(LEDGER, "20260115T020000Z")
+    assert office.world.in_guest(LEDGER, "cat /disk/vda/key", on="b") == "at b"
+
+
+def test_a_comes_back_and_starts_nothing_of_it(office: Office) -> None:
+    on = office.world.on
+    office.world.lab("up", "a")
+    office.world.wait_until(
+        lambda: "the VM moved while this host was away" in on("a", "journalctl -b -u resilient-vm-gate -o cat"),
+        60,
+        "a has asked",
+    )
+    assert CLOSED in on("a", f"virsh start {LEDGER} 2>&1 >/dev/null || true")
+    on("a", f"virsh autostart {LEDGER}; systemctl stop libvirtd; rm -f /run/libvirt/qemu/autostarted")
+    on("a", "systemctl start libvirtd; virsh list")
+    for vm in (LEDGER, SPARE):
+        assert on("a", f"virsh domstate {vm}") == "shut off"
+        assert on("b", f"virsh domstate {vm}") == "running"
+
+
+def test_with_a_back_the_night_still_backs_b_up_and_says_what_is_missing(office: Office) -> None:
+    played = office.play("daily", LEDGER, now="2026-01-16T02:00:00Z", expect=1)
+    assert office.world.images(LEDGER)[-1] == "20260116T020000Z", played.output
+    assert "a holds ledger as it was at epoch 1, and does not stand by" in played.output
+
+
+def test_the_way_back_by_hand_makes_a_its_standby(office: Office) -> None:
+    """As the page on takeover has it; A's old disks stay where they are."""
+    who = {"customer": "acme", "vm": LEDGER, "who": "a test"}
+    office.world.on("a", f"virsh undefine {LEDGER} --nvram --checkpoints-metadata")
+    for step in ("begin_reprotect", "finish_reprotect"):
+        asked = {**who, "transition": step, "epoch": 2, "why": "a is back"}
+        decided = office.world.play_module("c", "vm_state", asked)["state"]
+    for host in ("a", "b"):
+        office.world.play_module(host, "vm_state", {**who, "document": decided})
+    office.play("daily", LEDGER, now="2026-01-17T02:00:00Z")
+    assert office.world.on("a", f"readlink {STORE}/{LEDGER}/current") == "generations/20260117T020000Z"
+    office.world.check_image(LEDGER, "20260117T020000Z", "a")
+    assert CLOSED in office.world.on("a", f"virsh start {LEDGER} 2>&1 >/dev/null || true")
+    said = " ".join(office.play("failover", LEDGER, expect=1).output.split())
+    assert "b can be reached; shut ledger down there" in said

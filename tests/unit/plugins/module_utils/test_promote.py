@@ -1,0 +1,93 @@
+# Copyright (c) 2026, edgecloud.resilient_vm contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Claims about what a host says and makes before it runs a VM that it takes over."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import replace
+from datetime import datetime, timezone
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+
+from ansible_collections.edgecloud.resilient_vm.plugins.module_utils import _promote
+from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._errors import ResilientVmError
+from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._layout import Layout
+from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._state import State
+
+NOW = datetime(2026, 1, 14, 11, 30, tzinfo=timezone.utc)
+STATE = State("acme", "erp", "erp", "u", 1, "a", "b", "protected", "2026-01-14T02:00:00Z", "site")
+
+
+@pytest.fixture
+def host(tmp_path: Path) -> Layout:
+    """Host b, which stands by."""
+    layout = Layout("acme", "erp", str(tmp_path))
+    Path(layout.directory).mkdir(parents=True)
+    Path(layout.lock).touch()
+    holds(layout, STATE)
+    return layout
+
+
+def holds(layout: Layout, state: State) -> None:
+    Path(layout.state).write_text(json.dumps(state.as_dict()))
+
+
+def promotion(layout: Layout, epoch: int = 2) -> _promote.Promotion:
+    def run(*_words: object, **_options: object) -> None:
+        raise AssertionError("nothing is to be started")
+
+    return _promote.Promotion(layout, "erp", epoch, {}, run, None, "b")  # type: ignore[arg-type]
+
+
+def test_an_intent_is_said_once_and_taken_back_once(host: Layout) -> None:
+    assert _promote.intend(host, 2, NOW, dry=True) and not os.path.exists(host.intent)
+    assert _promote.intend(host, 2, NOW)
+    assert json.loads(Path(host.intent).read_text()) == {"epoch": 2, "when": "2026-01-14T11:30:00Z"}
+    assert not _promote.intend(host, 2, NOW)
+    assert _promote.withdraw(host, dry=True) and os.path.exists(host.intent)
+    assert _promote.withdraw(host)
+    assert not _promote.withdraw(host)
+
+
+def test_no_intent_where_it_is_decided_already_or_a_change_was_missed(host: Layout) -> None:
+    assert not _promote.intend(host, 1, NOW)
+    with pytest.raises(ResilientVmError, match="it has missed a change; run the site playbook"):
+        _promote.intend(host, 3, NOW)
+    assert not os.path.exists(host.intent)
+
+
+@pytest.mark.parametrize(("active", "epoch"), [("a", 2), ("b", 1), ("b", 3)])
+def test_nothing_is_laid_unless_this_host_is_the_active_one_at_that_epoch(
+    host: Layout, active: str, epoch: int
+) -> None:
+    holds(host, replace(STATE, active=active, standby="c", epoch=epoch))
+    with pytest.raises(ResilientVmError, match="b may not run acme/erp: the active host is"):
+        promotion(host).carry_out()
+    assert not os.path.lexists(host.running) and not os.path.lexists(host.running + ".new")
+
+
+def test_disks_of_an_earlier_time_are_never_started_from(host: Layout) -> None:
+    holds(host, replace(STATE, active="b", standby="a", epoch=4))
+    os.mkdir(host.running)
+    Path(host.running, _promote.RECORD).write_text('{"epoch": 2}')
+    with pytest.raises(ResilientVmError, match="holds disks of an earlier time; move it aside"):
+        promotion(host, 4).carry_out()
+
+
+def test_a_host_without_a_generation_says_so(host: Layout) -> None:
+    holds(host, replace(STATE, active="b", standby="a", epoch=2))
+    with pytest.raises(ResilientVmError, match="b holds no generation of acme/erp"):
+        promotion(host).carry_out()
+
+
+def test_a_machine_with_a_generation_id_gets_another_one_and_no_other_machine_gets_any() -> None:
+    old = "6e1f3c0a-3a5f-4c50-9f7e-3a3f0d9a2c11"
+    renewed = ElementTree.fromstring(_promote._renewed(f"<domain><name>erp</name><genid>{old}</genid></domain>"))
+    assert renewed.findtext("genid") not in (None, "", old)
+    assert renewed.findtext("name") == "erp"
+    assert _promote._renewed("<domain><name>erp</name></domain>") == "<domain><name>erp</name></domain>"

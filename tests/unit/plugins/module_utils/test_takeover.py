@@ -1,0 +1,244 @@
+# Copyright (c) 2026, edgecloud.resilient_vm contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Claims about what an unplanned takeover decides, and about the operator's word."""
+
+from __future__ import annotations
+
+from copy import deepcopy
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ansible_collections.edgecloud.resilient_vm.plugins.module_utils import _takeover, _word
+from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._errors import ResilientVmError
+from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._layout import Layout
+from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._takeover import CONTROL, Facts, decide, looks_of
+
+NOW = datetime(2026, 1, 14, 11, 30, tzinfo=timezone.utc)
+PLAN: dict[str, Any] = {
+    "vm": "erp",
+    "customer": "acme",
+    "domain": "erp",
+    "production": "a",
+    "standby": "b",
+    "backup_storage": "c",
+    "machines": ["a", "b", "c"],
+    "addresses": {name: {"address": f"192.0.2.1{number}", "port": 22} for number, name in enumerate("abc", 1)},
+    "guest_address": None,
+}
+STATE = {
+    "epoch": 1,
+    "active": "a",
+    "standby": "b",
+    "phase": "protected",
+    "uuid": "u",
+    "changed": "2026-01-01T00:00:00Z",
+}
+GENERATION = {"id": "20260114T020000Z", "instant": "2026-01-14T02:00:00Z", "epoch": 1, "complete": True, "damaged": []}
+DARK = {"b": {"a": "", "c": "port 22 answers"}, "c": {"a": "", "b": "port 22 answers"}, CONTROL: {"a": ""}}
+
+
+def facts(**changes: Any) -> Facts:
+    """Nobody sees a; b holds last night's generation. ``changes``: ``state`` on c, ``own`` on b, and so on."""
+    state = {**STATE, **changes.get("state", {})}
+    own = changes.get("own", state)
+    machine = {"answered": True, "version": "1+x protocol 1"}
+    domain = {"exists": True, "state": changes.get("domain", "shut off")}
+    hosts = {"c": {**machine, "state": state}, "b": {**machine, "state": own, "domain": domain}}
+    for name in changes.get("silent", ()):
+        hosts[name] = {"answered": False, "msg": f"machine {name} can't be reached"}
+    held = {"answered": True, "current": changes.get("current", GENERATION), "generations": [GENERATION]}
+    return Facts(hosts, {"b": held}, changes.get("looks", DARK), NOW, changes.get("version", "1+x"))
+
+
+def test_it_asks_for_a_word_that_names_vm_host_and_epoch_and_what_is_lost() -> None:
+    decision = decide(PLAN, facts())
+    assert (decision.action, decision.active, decision.taker) == ("confirm", "a", "b")
+    assert (decision.epoch, decision.new_epoch, decision.lost_seconds) == (1, 2, 34200)
+    text = _takeover.demand(vars(decision), "erp", "0badcafe", "ansible-playbook failover --limit erp")
+    assert "ansible-playbook failover --limit erp -e resilient_vm_confirm=erp@a#1-0badcafe\n" in text
+    assert "is lost (9 h 30 min)" in text
+
+
+def test_with_the_word_it_takes_over() -> None:
+    decision = decide(PLAN, facts(), "crm@a#1-00000000, erp@a#1-0badcafe")
+    assert (decision.action, decision.nonce, decision.resumed) == ("take", "0badcafe", False)
+    assert decision.evidence["confirmed"] is True
+
+
+def test_a_run_that_was_cut_off_goes_on_and_looks_again() -> None:
+    """From where the state was changed, the word has been used; whoever sees the old host stops it all the same."""
+    begun = {"epoch": 2, "active": "b", "standby": "a", "phase": "failing_over"}
+    decision = decide(PLAN, facts(state=begun, own=STATE))
+    assert (decision.action, decision.resumed, decision.epoch, decision.new_epoch) == ("take", True, 2, 2)
+    assert (decision.active, decision.taker) == ("a", "b")
+    with pytest.raises(ResilientVmError, match="a can be reached"):
+        decide(PLAN, facts(state=begun, own=STATE, looks={**DARK, CONTROL: {"a": "ssh answers"}}))
+
+
+def test_what_was_taken_over_stays_where_it_is() -> None:
+    over = {"epoch": 2, "active": "b", "standby": "a", "phase": "failed_over"}
+    assert decide(PLAN, facts(state=over, domain="running")).action == "nothing"
+    with pytest.raises(ResilientVmError, match="is shut off; start it with: virsh start erp"):
+        decide(PLAN, facts(state=over))
+
+
+REFUSALS: list[tuple[dict[str, Any], str]] = [
+    ({"silent": ["c"]}, "backup storage c can't be reached, and it has to decide"),
+    ({"silent": ["b"]}, "standby host b can't be reached, and nothing else can run erp"),
+    ({"looks": {**DARK, "c": {"a": "port 22 answers"}}}, "c still reach a: only the way to it from here is cut"),
+    ({"looks": {**DARK, "b": {"a": "", "c": ""}}}, "it may be b that is cut off"),
+    ({"looks": {**DARK, "b": {"a": "", "c": "x", "erp": "port 443 answers"}}}, "erp runs on a; shut it down there"),
+    ({"state": {"phase": "switching"}}, "is in phase switching, from which there is no failover"),
+    ({"own": None}, "erp has no state document on b; run the site playbook"),
+    ({"own": {**STATE, "epoch": 3}}, "that was put back to an older day"),
+    ({"current": None}, "b holds no complete generation of erp, so nothing can be started there"),
+    (
+        {"current": {**GENERATION, "id": "20260115T020000Z", "complete": False}},
+        "generation 20260115T020000Z of erp on b is damaged, so nothing can be started there; it also holds 20260114T",
+    ),
+    ({"domain": "running"}, "erp is running on b already, which only stands by"),
+    ({"version": "2+y"}, "the mover on b is 1+x protocol 1, not this collection's"),
+]
+
+
+@pytest.mark.parametrize(("changes", "why"), REFUSALS)
+def test_what_stops_it_is_told_before_anything_is_touched(changes: dict[str, Any], why: str) -> None:
+    for word in ("", "erp@a#1-0badcafe"):
+        with pytest.raises(ResilientVmError) as refused:
+            decide(PLAN, facts(**changes), word)
+        assert why in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("word", "why"),
+    [
+        ("erp@b#1-0badcafe", "is about host b at epoch 1, and erp lives on a since epoch 1"),
+        ("erp@a#2-0badcafe", "is about host a at epoch 2, and erp lives on a since epoch 1"),
+        ("yes", "'yes' is not a confirmation"),
+        ("erp@a#1-0badcafe; reboot", "is not a confirmation"),
+    ],
+)
+def test_a_word_about_something_else_is_refused(word: str, why: str) -> None:
+    with pytest.raises(ResilientVmError) as refused:
+        decide(PLAN, facts(), word)
+    assert why in str(refused.value)
+
+
+def test_no_word_is_taken_from_a_schedule() -> None:
+    with pytest.raises(ResilientVmError, match="in a scheduled job"):
+        decide(PLAN, facts(), "erp@a#1-0badcafe", scheduled=True)
+    assert decide(PLAN, facts(), scheduled=True).action == "confirm"
+
+
+LOOK = st.dictionaries(st.sampled_from(["a", "c", "erp"]), st.sampled_from(["", "answers"]))
+
+
+@given(
+    looks=st.fixed_dictionaries({}, optional={"b": LOOK, "c": LOOK, CONTROL: LOOK}),
+    silent=st.sets(st.sampled_from(["b", "c"])),
+    phase=st.sampled_from(["protected", "failing_over", "failed_over", "switching", "split_brain"]),
+    word=st.sampled_from(["", "erp@a#1-0badcafe"]),
+)
+def test_nothing_is_taken_over_while_anybody_sees_the_old_host(
+    looks: dict[str, dict[str, str]], silent: set[str], phase: str, word: str
+) -> None:
+    moved = {"active": "b", "standby": "a", "epoch": 2} if phase in ("failing_over", "failed_over") else {}
+    try:
+        decision = decide(PLAN, facts(looks=looks, silent=silent, state={"phase": phase, **moved}), word)
+    except ResilientVmError:
+        return
+    assert decision.action in ("confirm", "take")
+    assert not silent and phase in ("protected", "failing_over")
+    assert not any(how for look in looks.values() for name, how in look.items() if name != "c")
+    assert {"b", "c"} <= set(looks) and looks["b"].get("c")
+    assert (decision.action == "take") == (bool(word) or phase == "failing_over")
+
+
+@pytest.mark.parametrize(
+    ("tried", "up"),
+    [
+        ({"rc": 0}, True),
+        ({"rc": 127, "msg": "non-zero return code"}, True),
+        ({"unreachable": True, "msg": "ssh: connect to host a port 22: Connection refused"}, True),
+        ({"unreachable": True, "msg": "mary@a: Permission denied (publickey)."}, True),
+        ({"unreachable": True, "msg": "Host key verification failed."}, True),
+        ({"unreachable": True, "msg": "ssh: connect to host a port 22: Connection timed out"}, False),
+        ({"unreachable": True, "msg": "Connection timed out during banner exchange"}, False),
+        ({"unreachable": True, "msg": "ssh: connect to host a port 22: No route to host"}, False),
+    ],
+)
+def test_what_the_control_node_makes_of_an_attempt(tried: dict[str, Any], up: bool) -> None:
+    answers = {"results": [{"failover_job": {"failover_machine": "c"}, "seen": {"a": ""}}, {"skipped": True}]}
+    looks = looks_of(answers, tried, "a")
+    assert looks["c"] == {"a": ""}
+    assert bool(looks[CONTROL]["a"]) == up
+
+
+def test_targets_are_the_other_machines_and_the_guest() -> None:
+    plan = {**deepcopy(PLAN), "guest_address": "[2001:db8::80]:443"}
+    assert _takeover.targets(plan, "c") == [
+        {"name": "a", "address": "192.0.2.11", "port": 22},
+        {"name": "b", "address": "192.0.2.12", "port": 22},
+        {"name": "erp", "address": "2001:db8::80", "port": 443},
+    ]
+
+
+@pytest.mark.parametrize(
+    ("guest", "said"),
+    [
+        ("answers", "its agent answers after 3.0 s"),
+        ("silent", "did not answer within"),
+        ("not asked", "no agent to ask"),
+    ],
+)
+def test_the_report_says_what_is_lost_and_how_long_it_took(guest: str, said: str) -> None:
+    seconds = {"disks": 0.1, "start": 0.6, "guest": 3.0}
+    done = {"generation": "20260114T020000Z", "data_time": "2026-01-14T02:00:00Z", "guest": guest, "seconds": seconds}
+    decision = vars(decide(PLAN, facts(), "erp@a#1-0badcafe"))
+    report = _takeover.report(decision, "erp", done, 9.25)
+    assert (report["seconds_to_running"], report["lost_seconds"], report["to"]) == (6.2, 34200, "b")
+    text = "\n".join(report["lines"])
+    assert "2026-01-14T02:00:00Z; what was written since is lost (9 h 30 min)" in text
+    assert "6.2 s from the command until it ran (disks 0.1 s, start 0.6 s)" in text
+    assert said in text
+
+
+# the word
+
+
+@pytest.fixture
+def storage(tmp_path: Path) -> Layout:
+    layout = Layout("acme", "erp", str(tmp_path))
+    Path(layout.directory).mkdir(parents=True)
+    Path(layout.lock).touch()
+    return layout
+
+
+def test_only_the_last_nonce_is_good_at_its_epoch_and_for_its_minutes(storage: Layout) -> None:
+    first, last = (_word.issue(storage, 1, NOW) for _time in (1, 2))
+    assert _word.check(storage, last, 1, NOW + timedelta(minutes=15)) == NOW
+    for nonce, epoch in ((first, 1), (last, 2), ("00000000", 1)):
+        with pytest.raises(ResilientVmError, match="was used already, or is not the last one"):
+            _word.check(storage, nonce, epoch, NOW)
+    with pytest.raises(ResilientVmError, match="is good for 15 minutes"):
+        _word.check(storage, last, 1, NOW + timedelta(minutes=15, seconds=1))
+
+
+def test_without_one_issued_no_nonce_is_good(storage: Layout) -> None:
+    with pytest.raises(ResilientVmError, match="is not the last one"):
+        _word.check(storage, "0badcafe", 1, NOW)
+
+
+NAMES = st.from_regex(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,20}", fullmatch=True)
+
+
+@given(vm=NAMES, host=NAMES, epoch=st.integers(1, 10**8), nonce=st.from_regex(r"[0-9a-f]{8}", fullmatch=True))
+def test_a_word_is_read_as_it_was_written(vm: str, host: str, epoch: int, nonce: str) -> None:
+    word = _word.Word(vm, host, epoch, nonce)
+    assert _word.parse(f" other@{host}#1-00000000,{word} ", vm, host, epoch) == word
