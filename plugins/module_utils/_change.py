@@ -20,7 +20,7 @@ from ._layout import Layout
 from ._state import State, followed, stepped
 from ._transitions import Transition
 
-__all__ = ["Request", "change", "follow", "held", "record", "told"]
+__all__ = ["Request", "ask", "change", "follow", "held", "record", "told"]
 
 
 @dataclass(frozen=True)
@@ -60,6 +60,23 @@ def told(layout: Layout) -> str:
             "with it or takes it back"
         )
     return f"{state.epoch} {state.active}"
+
+
+def ask(layout: Layout, epoch: int) -> str:
+    """What the operator's next word must end in, on the backup storage; no earlier word is good any more.
+
+    Raises ResilientVmError when the VM has another epoch by now. So after this, and until somebody is told the nonce,
+    nobody takes the VM over from this epoch: what another run has said of it may be taken back.
+    """
+    with locked(layout.lock, "failover"):
+        state = held(layout)
+        if state.epoch != epoch:
+            raise ResilientVmError(
+                f"{layout.name} is at epoch {state.epoch} with {state.active} active: somebody else was faster; run "
+                "failover again"
+            )
+        # By the real clock, whatever time it is said to be: minutes count from now.
+        return _word.renew(layout, epoch, utc_now())
 
 
 def change(layout: Layout, request: Request, now: datetime, dry: bool = False) -> tuple[State, State]:

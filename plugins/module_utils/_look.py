@@ -46,7 +46,8 @@ def _connect(target: Target, patience_seconds: float) -> str:
         with socket.create_connection((target.address, target.port), timeout=patience_seconds):
             return f"port {target.port} of {target.address} answers"
     except OSError as error:
-        return f"{target.address} answers (port {target.port} is closed)" if error.errno == errno.ECONNREFUSED else ""
+        up = error.errno in (errno.ECONNREFUSED, errno.ECONNRESET)
+        return f"{target.address} answers (port {target.port} is closed)" if up else ""
 
 
 def _echo(target: Target, run: Runner, patience_seconds: float) -> str:

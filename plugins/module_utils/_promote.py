@@ -75,9 +75,13 @@ def intend(layout: Layout, epoch: int, now: datetime, dry: bool = False) -> bool
     return True
 
 
-def withdraw(layout: Layout, dry: bool = False) -> bool:
-    """Take that back, where the takeover was refused. Returns whether there was anything to take back."""
-    there = os.path.exists(layout.intent)
+def withdraw(layout: Layout, epoch: int, dry: bool = False) -> bool:
+    """Take that back; whether there was anything of this epoch to take back.
+
+    Only for who knows that nobody can take the VM over by it any more: the backup storage has just been asked for a new
+    nonce at the epoch before (``_change.ask``), or is at this epoch already.
+    """
+    there = (read_json(layout.intent) or {}).get("epoch") == epoch
     if there and not dry:
         os.unlink(layout.intent)
         fsync_directory(layout.directory)

@@ -12,10 +12,10 @@ from datetime import datetime, timedelta
 
 from . import _clock
 from ._errors import ResilientVmError
-from ._files import locked, read_json, write_json
+from ._files import read_json, write_json
 from ._layout import Layout
 
-__all__ = ["VALID_MINUTES", "Word", "check", "issue", "parse"]
+__all__ = ["VALID_MINUTES", "Word", "check", "parse", "renew"]
 
 VALID_MINUTES = 15
 _AGAIN = "run failover without resilient_vm_confirm, and it names the one to give"
@@ -56,11 +56,10 @@ def parse(text: str, vm: str, host: str, epoch: int) -> Word | None:
     return None
 
 
-def issue(layout: Layout, epoch: int, now: datetime) -> str:
-    """A new nonce, kept on the backup storage; earlier ones are void."""
+def renew(layout: Layout, epoch: int, now: datetime) -> str:
+    """A new nonce, kept on the backup storage; earlier ones are void. The caller holds the VM's lock."""
     nonce = secrets.token_hex(4)
-    with locked(layout.lock, "failover"):
-        write_json(layout.nonce, {"nonce": nonce, "epoch": epoch, "issued": _clock.iso(now)}, 0o600)
+    write_json(layout.nonce, {"nonce": nonce, "epoch": epoch, "issued": _clock.iso(now)}, 0o600)
     return nonce
 
 

@@ -13,6 +13,8 @@ version_added: 0.1.0
 description:
   - Runs on the backup storage. Keeps a new number there, good for 15 minutes and for one takeover
     (M(edgecloud.resilient_vm.vm_state)); one that was issued before is void.
+  - Fails when the VM has another epoch by now. After it, and until somebody is told the number, nobody takes the VM
+    over from this epoch.
   - In check mode none is kept, and the one returned is good for nothing.
 author:
   - edgecloud.resilient_vm contributors (@edgecloud)
@@ -52,7 +54,7 @@ nonce:
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.edgecloud.resilient_vm.plugins.module_utils import _clock, _word
+from ansible_collections.edgecloud.resilient_vm.plugins.module_utils import _change
 from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._arguments import vm_spec
 from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._errors import ResilientVmError
 from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._layout import Layout
@@ -63,8 +65,7 @@ def main() -> None:
     given = module.params
     try:
         layout = Layout(given["customer"], given["vm"], given["root"])
-        # By the real clock, whatever time it is said to be: minutes count from now.
-        nonce = "0" * 8 if module.check_mode else _word.issue(layout, given["epoch"], _clock.now())
+        nonce = "0" * 8 if module.check_mode else _change.ask(layout, given["epoch"])
     except ResilientVmError as error:
         module.fail_json(msg=str(error), **error.facts)
     module.exit_json(changed=not module.check_mode, nonce=nonce)

@@ -12,7 +12,8 @@ short_description: Take a VM over on its standby host
 version_added: 0.1.0
 description:
   - With O(state=intended) the host says that it is about to take the VM over; from then on it tells the other host
-    nothing that would open its gate. O(state=withdrawn) takes that back.
+    nothing that would open its gate. O(state=withdrawn) takes that back, which is safe only after
+    M(edgecloud.resilient_vm.failover_nonce) has made every word for this epoch void.
   - With O(state=running) it takes over the backup storage's O(document), by which it is the active host, makes disks of
     its current generation (reflink clones with an overlay on each; the generation stays as it is), defines the machine
     with the same identity and another generation id where it has one, opens the gate and starts it.
@@ -40,8 +41,9 @@ options:
     description: Name of the libvirt domain. Required with O(state=running).
     type: str
   epoch:
-    description: Epoch of the VM once it is taken over. Required but for O(state=withdrawn).
+    description: Epoch of the VM once it is taken over.
     type: int
+    required: true
   document:
     description: The backup storage's state document after its step. Required with O(state=running).
     type: dict
@@ -129,7 +131,7 @@ def argument_spec() -> dict[str, Any]:
         "state": {"type": "str", "choices": ["intended", "withdrawn", "running"], "default": "running"},
         "host": {"type": "str"},
         "domain": {"type": "str"},
-        "epoch": {"type": "int"},
+        "epoch": {"type": "int", "required": True},
         "document": {"type": "dict"},
         "who": {"type": "str"},
         "networks": {"type": "dict", "default": {}},
@@ -150,7 +152,7 @@ def take_over(layout: Layout, given: dict[str, Any], dry: bool) -> dict[str, Any
     if not dry:
         record = promotion.carry_out()
         # Decided long since; what is left of it would only puzzle whoever looks.
-        withdraw(layout)
+        withdraw(layout, given["epoch"])
         result = {
             "generation": record["generation"],
             "data_time": record["instant"],
@@ -169,10 +171,7 @@ def main() -> None:
     module = AnsibleModule(
         argument_spec(),
         supports_check_mode=True,
-        required_if=[
-            ("state", "running", ["host", "domain", "epoch", "document", "who"]),
-            ("state", "intended", ["epoch"]),
-        ],
+        required_if=[("state", "running", ["host", "domain", "document", "who"])],
     )
     given = module.params
     try:
@@ -185,7 +184,7 @@ def main() -> None:
             changed = (
                 intend(layout, given["epoch"], now, module.check_mode)
                 if intends
-                else withdraw(layout, module.check_mode)
+                else withdraw(layout, given["epoch"], module.check_mode)
             )
             told = {"intent": given["epoch"] if intends else None}
             result = {"changed": changed, "diff": {"before": {"intent": None} if intends else {}, "after": told}}

@@ -16,7 +16,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from ansible_collections.edgecloud.resilient_vm.plugins.module_utils import _change, _clock, _journal, _word
+from ansible_collections.edgecloud.resilient_vm.plugins.module_utils import _change, _clock, _journal
 from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._digests import RootDigest
 from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._errors import ResilientVmError
 from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._files import locked, write_json
@@ -93,7 +93,7 @@ def test_no_takeover_from_a_host_that_asked_since_it_was_looked_at(storage: Layo
 def test_a_takeover_by_an_operators_word_needs_that_word_and_a_host_that_kept_silent(storage: Layout) -> None:
     Path(storage.asked).touch()
     os.utime(storage.asked, (START.timestamp(),) * 2)
-    nonce = _word.issue(storage, 1, _clock.now())
+    nonce = _change.ask(storage, 1)
     wrong = dataclasses.replace(asked("fail_over"), nonce="0" * 8)
     with pytest.raises(ResilientVmError, match="is not the last one that was asked for"):
         _change.change(storage, wrong, START)

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import errno
 import shutil
 import socket
 from pathlib import Path
@@ -31,6 +32,14 @@ def test_what_listens_and_what_refuses_are_both_up() -> None:
         found = look([Target("a", "127.0.0.1", port)], silent, 2.0)
         assert found == {"a": f"port {port} of 127.0.0.1 answers"}
     assert look([Target("a", "127.0.0.1", port)], silent, 2.0) == {"a": f"127.0.0.1 answers (port {port} is closed)"}
+
+
+def test_a_connection_that_is_reset_was_answered(monkeypatch: pytest.MonkeyPatch) -> None:
+    def reset(*_words: object, **_options: object) -> None:
+        raise ConnectionResetError(errno.ECONNRESET, "Connection reset by peer")
+
+    monkeypatch.setattr(socket, "create_connection", reset)
+    assert look([Target("a", "192.0.2.11", 22)], silent, 0.5) == {"a": "192.0.2.11 answers (port 22 is closed)"}
 
 
 def test_what_does_not_answer_is_not_seen() -> None:

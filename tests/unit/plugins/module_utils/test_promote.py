@@ -49,9 +49,10 @@ def test_an_intent_is_said_once_and_taken_back_once(host: Layout) -> None:
     assert _promote.intend(host, 2, NOW)
     assert json.loads(Path(host.intent).read_text()) == {"epoch": 2, "when": "2026-01-14T11:30:00Z"}
     assert not _promote.intend(host, 2, NOW)
-    assert _promote.withdraw(host, dry=True) and os.path.exists(host.intent)
-    assert _promote.withdraw(host)
-    assert not _promote.withdraw(host)
+    assert not _promote.withdraw(host, 3), "somebody else's"
+    assert _promote.withdraw(host, 2, dry=True) and os.path.exists(host.intent)
+    assert _promote.withdraw(host, 2)
+    assert not _promote.withdraw(host, 2)
 
 
 def test_no_intent_where_it_is_decided_already_or_a_change_was_missed(host: Layout) -> None:

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import json
 from copy import deepcopy
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
@@ -14,9 +15,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ansible_collections.edgecloud.resilient_vm.plugins.module_utils import _takeover, _word
+from ansible_collections.edgecloud.resilient_vm.plugins.module_utils import _change, _clock, _takeover, _word
 from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._errors import ResilientVmError
 from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._layout import Layout
+from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._state import State
 from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._takeover import CONTROL, Facts, decide, looks_of
 
 NOW = datetime(2026, 1, 14, 11, 30, tzinfo=timezone.utc)
@@ -217,17 +219,32 @@ def storage(tmp_path: Path) -> Layout:
     layout = Layout("acme", "erp", str(tmp_path))
     Path(layout.directory).mkdir(parents=True)
     Path(layout.lock).touch()
+    holds(layout)
     return layout
 
 
+def holds(layout: Layout, **changes: Any) -> None:
+    state = State("acme", "erp", "erp", "u", 1, "a", "b", "protected", "2026-01-01T00:00:00Z", "site")
+    Path(layout.state).write_text(json.dumps({**state.as_dict(), **changes}))
+
+
 def test_only_the_last_nonce_is_good_at_its_epoch_and_for_its_minutes(storage: Layout) -> None:
-    first, last = (_word.issue(storage, 1, NOW) for _time in (1, 2))
+    first, last = (_word.renew(storage, 1, NOW) for _time in (1, 2))
     assert _word.check(storage, last, 1, NOW + timedelta(minutes=15)) == NOW
     for nonce, epoch in ((first, 1), (last, 2), ("00000000", 1)):
         with pytest.raises(ResilientVmError, match="was used already, or is not the last one"):
             _word.check(storage, nonce, epoch, NOW)
     with pytest.raises(ResilientVmError, match="is good for 15 minutes"):
         _word.check(storage, last, 1, NOW + timedelta(minutes=15, seconds=1))
+
+
+def test_a_word_is_asked_for_only_while_nobody_else_has_taken_it_over(storage: Layout) -> None:
+    """What a run that was refused takes back on the other host hangs on this: from here on no earlier word is good."""
+    nonce = _change.ask(storage, 1)
+    holds(storage, epoch=2, active="b", standby="a", phase="failing_over")
+    with pytest.raises(ResilientVmError, match="is at epoch 2 with b active: somebody else was faster"):
+        _change.ask(storage, 1)
+    assert _word.check(storage, nonce, 1, _clock.now()) <= _clock.now()
 
 
 def test_without_one_issued_no_nonce_is_good(storage: Layout) -> None:
