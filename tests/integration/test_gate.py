@@ -38,9 +38,7 @@ def gated(machines: World, tmp_path_factory: pytest.TempPathFactory) -> Iterator
     site(gated)
     yield gated
     machines.lab("guest", "remove", VM, "--on", "a")
-    # The power cuts took the other guests down too, and what was never set to start with its host stays off.
-    for name in set(running) - set(machines.on("a", "virsh list --name").split()):
-        machines.on("a", f"resilient-vm gate; virsh start {name}")
+    machines.back_to_work(running)
 
 
 def site(world: Gated) -> None:
