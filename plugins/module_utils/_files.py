@@ -67,8 +67,11 @@ def fsync_tree(path: str) -> None:
 
 @contextlib.contextmanager
 def as_owner_of(path: str) -> Iterator[None]:
-    """Act as whom a folder belongs to: root never writes where an account could put a link in the way."""
-    owner, before = os.stat(path), (os.geteuid(), os.getegid())
+    """Act as whom a folder belongs to: root never writes where an account could put a link in the way.
+
+    A link in the folder's place is its maker's, whatever it leads to.
+    """
+    owner, before = os.lstat(path), (os.geteuid(), os.getegid())
     os.setegid(owner.st_gid)
     os.seteuid(owner.st_uid)
     try:
