@@ -16,8 +16,9 @@ from typing import Any
 import pytest
 from integration.world import STORE, Played, World
 
-# One whose guest agent tells what its disks hold, and a small one without an agent.
-LEDGER, SPARE = "ledger", "spare"
+# One whose guest agent tells what its disks hold, and small ones without an agent.
+LEDGER, SPARE, RIVAL = "ledger", "spare", "rival"
+VMS = (LEDGER, SPARE, RIVAL)
 NIGHT = "2026-01-14T02:00:00Z"
 MORNING = "2026-01-14T11:30:00Z"
 NEXT_NIGHT = "2026-01-15T02:00:00Z"
@@ -55,20 +56,21 @@ class Office:
 
 @pytest.fixture(scope="module")
 def office(machines: World, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Office]:
-    extra = machines.inventory_file(tmp_path_factory.mktemp("inventory") / "office.json", {LEDGER: {}, SPARE: {}})
+    extra = machines.inventory_file(tmp_path_factory.mktemp("inventory") / "office.json", {vm: {} for vm in VMS})
     office = Office(machines, extra)
     running = machines.on("a", "virsh list --name").split()
     machines.lab("guest", "create", "a", LEDGER, "--kind", "two-disk", "--start")
-    machines.lab("guest", "create", "a", SPARE, "--kind", "tiny", "--start")
+    for vm in (SPARE, RIVAL):
+        machines.lab("guest", "create", "a", vm, "--kind", "tiny", "--start")
     machines.on("a", f"virsh autostart {LEDGER}")
-    machines.play("site", "--limit", f"{LEDGER},{SPARE},lab_machines", inventory=[extra])
+    machines.play("site", "--limit", ",".join((*VMS, "lab_machines")), inventory=[extra])
     machines.in_guest(LEDGER, "echo before > /disk/vda/key; echo before > /disk/vdb/key; sync")
-    office.play("daily", f"{LEDGER},{SPARE}", now=NIGHT)
+    office.play("daily", ",".join(VMS), now=NIGHT)
     machines.in_guest(LEDGER, "echo after > /disk/vda/late; sync")
     yield office
     machines.lab("up", "a")
     for host in ("a", "b"):
-        for vm in (LEDGER, SPARE):
+        for vm in VMS:
             machines.on(host, f"virsh destroy {vm}", check=False)
     machines.back_to_work(running)
 
@@ -131,6 +133,18 @@ def test_a_takeover_that_was_killed_goes_on_without_another_word(office: Office)
     assert office.journal("c", SPARE)[1:] == [("fail_over", 2, "b"), ("finish_failover", 2, "b")]
 
 
+def test_of_two_who_give_the_same_word_one_takes_it_over(office: Office) -> None:
+    """What the other one takes back on b is nothing that the takeover rests on."""
+    word = office.word(RIVAL)
+    asked = {"inventory": [office.inventory], "now": MORNING, "confirm": word}
+    both = [office.world.start_play("failover", "--limit", RIVAL, **asked) for _who in (1, 2)]
+    said = [process.communicate(timeout=300)[0] for process in both]
+    assert any(process.returncode == 0 for process in both), said
+    assert office.world.on("b", f"virsh domstate {RIVAL}") == "running"
+    assert office.journal("c", RIVAL)[1:] == [("fail_over", 2, "b"), ("finish_failover", 2, "b")]
+    assert office.play("failover", RIVAL).changed == 0
+
+
 def test_the_next_night_backs_b_up(office: Office) -> None:
     """Red, because nobody stands by; but the image is there, of the new epoch, in the same series."""
     office.world.in_guest(LEDGER, "echo at b > /disk/vda/key; sync", on="b")
@@ -153,7 +167,7 @@ def test_a_comes_back_and_starts_nothing_of_it(office: Office) -> None:
     assert CLOSED in on("a", f"virsh start {LEDGER} 2>&1 >/dev/null || true")
     on("a", f"virsh autostart {LEDGER}; systemctl stop libvirtd; rm -f /run/libvirt/qemu/autostarted")
     on("a", "systemctl start libvirtd; virsh list")
-    for vm in (LEDGER, SPARE):
+    for vm in VMS:
         assert on("a", f"virsh domstate {vm}") == "shut off"
         assert on("b", f"virsh domstate {vm}") == "running"
 
