@@ -140,10 +140,11 @@ def test_a_takeover_by_hand_stops_it_here_and_opens_it_there(gated: Gated) -> No
         return decided
 
     moved = step("fail_over", 1)
-    gated.wait_until(lambda: state(gated) == "shut off", 90, f"a learns that {VM} is not its any more")
-    assert f"acme/{VM} was stopped on a: c says b is active since epoch 2" in gated.on(
-        "a", "journalctl -b -u resilient-vm-superseded -o cat"
+    stopped = f"acme/{VM} was stopped on a: c says b is active since epoch 2"
+    gated.wait_until(
+        lambda: stopped in gated.on("a", "journalctl -b -u resilient-vm-superseded -o cat"), 90, f"a has stopped {VM}"
     )
+    assert state(gated) == "shut off"
     assert CLOSED in start(gated)
     with defined_on_b(gated):
         assert CLOSED in start(gated, "b")

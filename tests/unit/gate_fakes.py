@@ -30,6 +30,7 @@ class World:
     answers: dict[str, str] = field(default_factory=lambda: {"192.0.2.13": "3 a\n"})
     running: set[str] = field(default_factory=set)
     broken: str = ""
+    defined: bool = True
     asked: list[str] = field(default_factory=list)
     stopped: list[str] = field(default_factory=list)
     clock: float = 0.0
@@ -43,6 +44,8 @@ class World:
         if argv[0] == "systemctl":
             self.stopped.append(argv[-1])
             return Completed(0, "", "")
+        if not self.defined:
+            return Completed(1, "", f"error: failed to get domain '{argv[4]}'")
         if argv[3] == "domstate":
             return Completed(0, "running (booted)" if argv[4] in self.running else "shut off (unknown)", "")
         if argv[3] == "destroy":

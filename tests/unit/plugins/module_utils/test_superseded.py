@@ -60,6 +60,14 @@ def test_the_gate_of_what_was_off_when_it_moved_closes_too(world: World) -> None
     assert world.hook() == 1
 
 
+def test_what_is_no_longer_defined_here_leaves_nothing_to_stop(world: World) -> None:
+    """Its disks were taken to another host by hand; asked every minute, this is no failure."""
+    world.defined = False
+    world.answers["192.0.2.13"] = "4 b\n"
+    assert _superseded.stop(world.gate) == 0
+    assert world.hook() == 1
+
+
 @pytest.mark.parametrize("said", [{}, {"192.0.2.13": "2 b\n"}, {"192.0.2.13": "3 b\n"}, {"192.0.2.13": "4 a\n"}])
 def test_silence_or_anything_but_a_higher_epoch_elsewhere_stops_nothing(world: World, said: dict[str, str]) -> None:
     """The backup storage that was put back to an older day knows less than this host."""
