@@ -17,8 +17,8 @@ import pytest
 from integration.world import STORE, Played, World
 
 # One whose guest agent tells what its disks hold, and small ones without an agent.
-LEDGER, SPARE, RIVAL = "ledger", "spare", "rival"
-VMS = (LEDGER, SPARE, RIVAL)
+BOOKS, SPARE, RIVAL = "books", "spare", "rival"
+VMS = (BOOKS, SPARE, RIVAL)
 NIGHT = "2026-01-14T02:00:00Z"
 MORNING = "2026-01-14T11:30:00Z"
 NEXT_NIGHT = "2026-01-15T02:00:00Z"
@@ -59,14 +59,14 @@ def office(machines: World, tmp_path_factory: pytest.TempPathFactory) -> Iterato
     extra = machines.inventory_file(tmp_path_factory.mktemp("inventory") / "office.json", {vm: {} for vm in VMS})
     office = Office(machines, extra)
     running = machines.on("a", "virsh list --name").split()
-    machines.lab("guest", "create", "a", LEDGER, "--kind", "two-disk", "--start")
+    machines.lab("guest", "create", "a", BOOKS, "--kind", "two-disk", "--start")
     for vm in (SPARE, RIVAL):
         machines.lab("guest", "create", "a", vm, "--kind", "tiny", "--start")
-    machines.on("a", f"virsh autostart {LEDGER}")
+    machines.on("a", f"virsh autostart {BOOKS}")
     machines.play("site", "--limit", ",".join((*VMS, "lab_machines")), inventory=[extra])
-    machines.in_guest(LEDGER, "echo before > /disk/vda/key; echo before > /disk/vdb/key; sync")
+    machines.in_guest(BOOKS, "echo before > /disk/vda/key; echo before > /disk/vdb/key; sync")
     office.play("daily", ",".join(VMS), now=NIGHT)
-    machines.in_guest(LEDGER, "echo after > /disk/vda/late; sync")
+    machines.in_guest(BOOKS, "echo after > /disk/vda/late; sync")
     yield office
     machines.lab("up", "a")
     for host in ("a", "b"):
@@ -76,47 +76,49 @@ def office(machines: World, tmp_path_factory: pytest.TempPathFactory) -> Iterato
 
 
 def test_while_anybody_sees_a_it_is_refused(office: Office) -> None:
-    said = office.play("failover", LEDGER, expect=1).output
-    assert "ledger is not taken over: a can be reached; shut ledger down there, or start it there" in said
-    assert office.journal("c", LEDGER) == [("protect", 1, "a")]
+    said = office.play("failover", BOOKS, expect=1).output
+    assert "books is not taken over: a can be reached; shut books down there, or start it there" in said
+    assert office.journal("c", BOOKS) == [("protect", 1, "a")]
 
 
 def test_b_takes_it_over_when_an_operator_vouches_for_a(office: Office) -> None:
     office.world.lab("crash", "a")
-    word = office.word(LEDGER)
+    word = office.word(BOOKS)
     # Asked again, the first word is void; so is one about another epoch.
-    again = office.word(LEDGER)
+    again = office.word(BOOKS)
     assert word != again
-    assert "is not the last one that was asked for" in office.play("failover", LEDGER, expect=1, confirm=word).output
+    assert "is not the last one that was asked for" in office.play("failover", BOOKS, expect=1, confirm=word).output
     other = again.replace("#1-", "#2-")
-    assert "is about host a at epoch 2" in office.play("failover", LEDGER, expect=1, confirm=other).output
-    assert office.journal("c", LEDGER) == [("protect", 1, "a")]
-    assert office.state("b", LEDGER)["active"] == "a"
-    assert not office.world.on("b", f"ls {STORE}/{LEDGER} | grep -e running -e intent || true")
+    assert "is about host a at epoch 2" in office.play("failover", BOOKS, expect=1, confirm=other).output
+    assert office.journal("c", BOOKS) == [("protect", 1, "a")]
+    assert office.state("b", BOOKS)["active"] == "a"
+    assert not office.world.on("b", f"ls {STORE}/{BOOKS} | grep -e running -e intent || true")
 
-    done = office.play("failover", LEDGER, confirm=again)
+    # Whoever was refused on c has made every word void: what he said on b could not be taken back else.
+    assert "is not the last one that was asked for" in office.play("failover", BOOKS, expect=1, confirm=again).output
+    done = office.play("failover", BOOKS, confirm=office.word(BOOKS))
     said = " ".join(done.output.split())
-    assert "ledger runs on b (epoch 2), taken over from a" in said
+    assert "books runs on b (epoch 2), taken over from a" in said
     assert f"recovery point: {NIGHT}; what was written since is lost (9 h 30 min)" in said
     assert "guest: its agent answers after" in said
     in_guest = office.world.in_guest
-    assert in_guest(LEDGER, "cat /disk/vda/key /disk/vdb/key", on="b").split() == ["before", "before"]
-    assert "late" not in in_guest(LEDGER, "ls /disk/vda", on="b").split()
+    assert in_guest(BOOKS, "cat /disk/vda/key /disk/vdb/key", on="b").split() == ["before", "before"]
+    assert "late" not in in_guest(BOOKS, "ls /disk/vda", on="b").split()
     for host in ("b", "c"):
-        assert (office.state(host, LEDGER)["active"], office.state(host, LEDGER)["phase"]) == ("b", "failed_over")
+        assert (office.state(host, BOOKS)["active"], office.state(host, BOOKS)["phase"]) == ("b", "failed_over")
     steps = [("fail_over", 2, "b"), ("finish_failover", 2, "b")]
-    assert office.journal("c", LEDGER)[1:] == steps
+    assert office.journal("c", BOOKS)[1:] == steps
     # The generation stays as it was, and what runs has its own files.
-    image = office.world.current(LEDGER)
-    office.world.check_image(LEDGER, image, "b")
-    used = office.world.on("b", f"virsh domblklist {LEDGER}")
-    assert f"{STORE}/{LEDGER}/running/vda.qcow2" in used
+    image = office.world.current(BOOKS)
+    office.world.check_image(BOOKS, image, "b")
+    used = office.world.on("b", f"virsh domblklist {BOOKS}")
+    assert f"{STORE}/{BOOKS}/running/vda.qcow2" in used
 
 
 def test_asked_again_it_has_nothing_to_do(office: Office) -> None:
-    again = office.play("failover", LEDGER)
+    again = office.play("failover", BOOKS)
     assert again.changed == 0
-    assert "ledger runs on b since it was taken over at" in again.output
+    assert "books runs on b since it was taken over at" in again.output
 
 
 def test_a_takeover_that_was_killed_goes_on_without_another_word(office: Office) -> None:
@@ -147,13 +149,13 @@ def test_of_two_who_give_the_same_word_one_takes_it_over(office: Office) -> None
 
 def test_the_next_night_backs_b_up(office: Office) -> None:
     """Red, because nobody stands by; but the image is there, of the new epoch, in the same series."""
-    office.world.in_guest(LEDGER, "echo at b > /disk/vda/key; sync", on="b")
-    played = office.play("daily", LEDGER, now=NEXT_NIGHT, expect=1)
-    assert office.world.images(LEDGER) == ["20260114T020000Z", "20260115T020000Z"], played.output
-    manifest = office.world.manifest(LEDGER, "20260115T020000Z")
+    office.world.in_guest(BOOKS, "echo at b > /disk/vda/key; sync", on="b")
+    played = office.play("daily", BOOKS, now=NEXT_NIGHT, expect=1)
+    assert office.world.images(BOOKS) == ["20260114T020000Z", "20260115T020000Z"], played.output
+    manifest = office.world.manifest(BOOKS, "20260115T020000Z")
     assert (manifest["epoch"], manifest["source_host"]) == (2, "b")
-    office.world.check_image(LEDGER, "20260115T020000Z")
-    assert office.world.in_guest(LEDGER, "cat /disk/vda/key", on="b") == "at b"
+    office.world.check_image(BOOKS, "20260115T020000Z")
+    assert office.world.in_guest(BOOKS, "cat /disk/vda/key", on="b") == "at b"
 
 
 def test_a_comes_back_and_starts_nothing_of_it(office: Office) -> None:
@@ -164,8 +166,8 @@ def test_a_comes_back_and_starts_nothing_of_it(office: Office) -> None:
         60,
         "a has asked",
     )
-    assert CLOSED in on("a", f"virsh start {LEDGER} 2>&1 >/dev/null || true")
-    on("a", f"virsh autostart {LEDGER}; systemctl stop libvirtd; rm -f /run/libvirt/qemu/autostarted")
+    assert CLOSED in on("a", f"virsh start {BOOKS} 2>&1 >/dev/null || true")
+    on("a", f"virsh autostart {BOOKS}; systemctl stop libvirtd; rm -f /run/libvirt/qemu/autostarted")
     on("a", "systemctl start libvirtd; virsh list")
     for vm in VMS:
         assert on("a", f"virsh domstate {vm}") == "shut off"
@@ -173,23 +175,23 @@ def test_a_comes_back_and_starts_nothing_of_it(office: Office) -> None:
 
 
 def test_with_a_back_the_night_still_backs_b_up_and_says_what_is_missing(office: Office) -> None:
-    played = office.play("daily", LEDGER, now="2026-01-16T02:00:00Z", expect=1)
-    assert office.world.images(LEDGER)[-1] == "20260116T020000Z", played.output
-    assert "a holds ledger as it was at epoch 1, and does not stand by" in played.output
+    played = office.play("daily", BOOKS, now="2026-01-16T02:00:00Z", expect=1)
+    assert office.world.images(BOOKS)[-1] == "20260116T020000Z", played.output
+    assert "a holds books as it was at epoch 1, and does not stand by" in played.output
 
 
 def test_the_way_back_by_hand_makes_a_its_standby(office: Office) -> None:
     """As the page on takeover has it; A's old disks stay where they are."""
-    who = {"customer": "acme", "vm": LEDGER, "who": "a test"}
-    office.world.on("a", f"virsh undefine {LEDGER} --nvram --checkpoints-metadata")
+    who = {"customer": "acme", "vm": BOOKS, "who": "a test"}
+    office.world.on("a", f"virsh undefine {BOOKS} --nvram --checkpoints-metadata")
     for step in ("begin_reprotect", "finish_reprotect"):
         asked = {**who, "transition": step, "epoch": 2, "why": "a is back"}
         decided = office.world.play_module("c", "vm_state", asked)["state"]
     for host in ("a", "b"):
         office.world.play_module(host, "vm_state", {**who, "document": decided})
-    office.play("daily", LEDGER, now="2026-01-17T02:00:00Z")
-    assert office.world.on("a", f"readlink {STORE}/{LEDGER}/current") == "generations/20260117T020000Z"
-    office.world.check_image(LEDGER, "20260117T020000Z", "a")
-    assert CLOSED in office.world.on("a", f"virsh start {LEDGER} 2>&1 >/dev/null || true")
-    said = " ".join(office.play("failover", LEDGER, expect=1).output.split())
-    assert "b can be reached; shut ledger down there" in said
+    office.play("daily", BOOKS, now="2026-01-17T02:00:00Z")
+    assert office.world.on("a", f"readlink {STORE}/{BOOKS}/current") == "generations/20260117T020000Z"
+    office.world.check_image(BOOKS, "20260117T020000Z", "a")
+    assert CLOSED in office.world.on("a", f"virsh start {BOOKS} 2>&1 >/dev/null || true")
+    said = " ".join(office.play("failover", BOOKS, expect=1).output.split())
+    assert "b can be reached; shut books down there" in said
