@@ -5,35 +5,20 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
-from typing import Any
-
-from ansible.plugins.action import ActionBase
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any, ClassVar
 
 from ansible_collections.edgecloud.resilient_vm.plugins.action.mover import wanted_version
-from ansible_collections.edgecloud.resilient_vm.plugins.module_utils import _clock
-from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._errors import ResilientVmError
 from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._restore_plan import decide
-
-_SPEC = {
-    "plan": {"type": "dict", "required": True},
-    "hosts": {"type": "dict", "required": True},
-    "images": {"type": "dict", "required": True},
-}
+from ansible_collections.edgecloud.resilient_vm.plugins.plugin_utils._decision import DecisionAction
 
 
-class ActionModule(ActionBase):
-    _supports_check_mode = True
-    _requires_connection = False
-    TRANSFERS_FILES = False
+class ActionModule(DecisionAction):
+    SPEC: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        "hosts": {"type": "dict", "required": True},
+        "images": {"type": "dict", "required": True},
+    }
 
-    def run(self, tmp: None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
-        result = super().run(tmp, task_vars)
-        _validation, given = self.validate_argument_spec(_SPEC)
-        plan = given["plan"]
-        try:
-            now = _clock.now(plan["nows"].get("localhost"))
-            decision = decide(plan, given["hosts"], given["images"], now, wanted_version())
-        except ResilientVmError as error:
-            return {**result, "failed": True, "changed": False, "msg": str(error), **error.facts}
-        return {**result, "changed": False, "decision": asdict(decision)}
+    def decide(self, plan: Mapping[str, Any], given: Mapping[str, Any], now: datetime) -> Any:
+        return decide(plan, given["hosts"], given["images"], now, wanted_version())

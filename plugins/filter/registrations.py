@@ -84,6 +84,7 @@ def _registration(plan: Mapping[str, Any], hostvars: Mapping[str, Any], machine:
     # A host goes by the backup storage, which decides.
     deciding = hosts if machine == storage else [storage]
     item["states"] = {other: state for other, state in states.items() if other in deciding}
+    item["lost_hosts"] = plan["lost_hosts"]
     item["start_unconfirmed"] = plan["start_unconfirmed"]
     wanted = plan["autostart"]
     item["autostart"] = bool(said(active, "autostarts")) if wanted is None else wanted

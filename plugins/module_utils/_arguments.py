@@ -9,7 +9,7 @@ from typing import Any
 
 from ._layout import DEFAULT_ROOT
 
-__all__ = ["common_spec", "restored_spec", "vm_spec", "vms_spec"]
+__all__ = ["checks_spec", "common_spec", "restored_spec", "vm_spec", "vms_spec"]
 
 
 def common_spec() -> dict[str, Any]:
@@ -29,6 +29,13 @@ def vms_spec(**each: dict[str, Any]) -> dict[str, Any]:
     """Of modules that serve many VMs in one call; ``each`` is what is said of a VM beside its name."""
     options = {**_named(), **each}
     return {**common_spec(), "vms": {"type": "list", "elements": "dict", "required": True, "options": options}}
+
+
+def checks_spec() -> dict[str, Any]:
+    """What a drill has tried."""
+    text = {"type": "str", "required": True}
+    options = {"check": text, "passed": {"type": "bool", "required": True}, "said": text}
+    return {"type": "list", "elements": "dict", "required": True, "options": options}
 
 
 def restored_spec(definition: dict[str, Any]) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from ._process import Runner
 from ._restored_files import RECORD, Wish, check_room, lay
 from ._virsh import Virsh
 
-__all__ = ["Found", "Twin", "examine", "make"]
+__all__ = ["Found", "Twin", "examine", "make", "new_mac"]
 
 _RUNNING = ("running", "paused")
 
@@ -102,12 +102,12 @@ def _define(wish: Wish, twin: Twin, identity: str, virsh: Virsh) -> None:
     descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     try:
         with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
-            stream.write(beside(xml, twin.name, identity, wish.path, disks, wish.format, twin.networks, _mac))
+            stream.write(beside(xml, twin.name, identity, wish.path, disks, wish.format, twin.networks, new_mac))
         virsh.define(file)
     finally:
         os.unlink(file)
 
 
-def _mac() -> str:
+def new_mac() -> str:
     """A new address among those of QEMU's machines."""
     return "52:54:00:" + ":".join(f"{byte:02x}" for byte in secrets.token_bytes(3))

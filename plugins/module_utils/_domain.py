@@ -11,8 +11,10 @@ from xml.etree import ElementTree
 
 from ._errors import ResilientVmError
 
-__all__ = ["Device", "Disk", "Domain", "Selection", "parse", "resolve_volumes", "select"]
+__all__ = ["STOPPED", "Device", "Disk", "Domain", "Selection", "parse", "resolve_volumes", "select"]
 
+# What virsh calls a domain that is defined and doesn't run.
+STOPPED = ("shut off", "crashed")
 AGENT = "org.qemu.guest_agent.0"
 _FORMATS = ("qcow2", "raw")
 _NVRAM_FOLDER = "/var/lib/libvirt/qemu/nvram"

@@ -17,8 +17,8 @@ __all__ = ["Decision", "Evidence", "decide"]
 # What a takeover does next. "refuse": nothing; "confirm": ask the operator; "fence": power the host off, look, decide
 # again; "take": go on.
 ACTIONS = ("refuse", "confirm", "fence", "take")
-# The host's power, as a fence agent says: not asked, asked without a proof, proven off.
-POWER = ("unknown", "failed", "off")
+# The host's power, as a fence agent says: not asked, asked without an answer, still on, proven off.
+POWER = ("unknown", "failed", "on", "off")
 
 
 @dataclass(frozen=True)
@@ -39,6 +39,8 @@ class Evidence:
     power: str
     # The operator's statement, of this epoch and nonce, that the host is off.
     confirmed: bool
+    # Who asked the fence agent, and what it said.
+    fenced: str = ""
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -69,14 +71,19 @@ def decide(seen: Evidence) -> Decision:
             "refuse", f"{seen.standby} can't reach {seen.backup_storage}: it may be {seen.standby} that is cut off"
         )
     if seen.power == "off":
-        return Decision("take", f"{seen.active} was powered off, and is off")
-    if seen.power == "failed":
-        return Decision("refuse", f"{seen.active} could not be powered off for sure; see to its fence agent")
-    if seen.fencing:
+        return Decision("take", f"nobody sees {seen.active}, and it is off ({seen.fenced})")
+    if seen.power == "on":
+        return Decision(
+            "refuse",
+            f"{seen.active} could not be powered off ({seen.fenced}); switch it off by hand, or run it again with "
+            f"-e resilient_vm_fence_agent= if that is not {seen.active}",
+        )
+    if seen.fencing and seen.power == "unknown":
         return Decision("fence", f"nobody sees {seen.active}; it is powered off to be sure")
+    tried = f", its fence agent can't say that it is off ({seen.fenced})" if seen.power == "failed" else ""
     if seen.confirmed:
-        return Decision("take", f"nobody sees {seen.active}, and the operator confirmed that it is off")
-    return Decision("confirm", f"nobody sees {seen.active}, but only somebody who knows can say that it is off")
+        return Decision("take", f"nobody sees {seen.active}{tried}, and the operator confirmed that it is off")
+    return Decision("confirm", f"nobody sees {seen.active}{tried}, but only somebody who knows can say that it is off")
 
 
 def _still_there(seen: Evidence) -> str:

@@ -15,6 +15,7 @@ from datetime import datetime
 from typing import Callable
 
 from . import _clock
+from ._domain import STOPPED
 from ._errors import ResilientVmError
 from ._files import read_json, write_json
 from ._hook import BOOT_ID, CLOSED
@@ -31,7 +32,6 @@ _ANSWER = re.compile(r"([1-9][0-9]{0,8}) (\S+)")
 AT_ONCE = 8
 # A first look after a boot goes on so long before it is left to the timer: machines often boot together.
 _PATIENCE_SECONDS = 20.0
-_STOPPED = ("shut off", "crashed")
 
 
 @dataclass(frozen=True)
@@ -144,16 +144,20 @@ class Gate:
         known = read_json(path) or {}
         if (known.get("boot_id"), known.get("epoch")) == (boot, state.epoch):
             return Opening(entry, True, known["why"], final=True)
+        is_open, final, why = verdict(state, self.answers(entry), entry.start_unconfirmed)
+        if is_open and not dry:
+            when = _clock.iso(self.now())
+            write_json(path, {"boot_id": boot, "epoch": state.epoch, "why": why, "when": when}, 0o644)
+        return Opening(entry, is_open, why, final, is_open)
+
+    def answers(self, entry: Entry) -> list[Answer]:
+        """What the machines that know of a VM say of it, asked in turn until one answers."""
         answers: list[Answer] = []
         for place in entry.ask:
             answers.append(ask(entry, place, self.run, self.configuration))
             if answers[-1].epoch is not None:
                 break
-        is_open, final, why = verdict(state, answers, entry.start_unconfirmed)
-        if is_open and not dry:
-            when = _clock.iso(self.now())
-            write_json(path, {"boot_id": boot, "epoch": state.epoch, "why": why, "when": when}, 0o644)
-        return Opening(entry, is_open, why, final, is_open)
+        return answers
 
     # starting with the host
 
@@ -181,7 +185,7 @@ class Gate:
         """Start a VM that starts with its host; "" or why it could not be."""
         virsh = Virsh(self.run)
         try:
-            if virsh.state(entry.uuid)[0] in _STOPPED:
+            if virsh.state(entry.uuid)[0] in STOPPED:
                 virsh.call("start", entry.uuid, timeout_seconds=120.0)
         except ResilientVmError as error:
             return str(error)

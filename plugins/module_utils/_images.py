@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 from typing import Any
 
+from ._drill_record import drills_of
 from ._files import read_json
 from ._hop import HOPS
 from ._layout import Layout
@@ -29,6 +30,7 @@ def images_of(layout: Layout, run: Runner) -> dict[str, Any]:
         "laid_out": os.path.isdir(layout.images),
         "images": [image.summary() for image in images],
         "newest": complete[-1].summary() if complete else None,
+        "drills": drills_of(layout, {image.id for image in images}),
         "incoming": incoming_of(layout),
         "transfers": running,
         "last_transfers": {hop: transfer.last() for hop, transfer in zip(HOPS, transfers)},

@@ -113,6 +113,16 @@ class Layout:
         return self._in("restored")
 
     @property
+    def drill(self) -> str:
+        """On the host that stands by: disks of the twin that a drill boots, while it does."""
+        return self._in("drill")
+
+    @property
+    def drills(self) -> str:
+        """What came of drills: a folder of evidence for each image on a host, a record on the backup storage."""
+        return self._in("drills")
+
+    @property
     def current(self) -> str:
         return self._in("current")
 

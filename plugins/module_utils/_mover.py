@@ -5,7 +5,7 @@
 
 Its commands: ``forced`` (what keys may start), ``fetch``, ``refresh`` and ``restore`` (transfers, in their units on the
 backup storage), ``begin``, ``thaw`` and ``watch`` (an open snapshot's units on the active host), ``gate`` (after a boot
-of a host), ``age`` (the watchdog), ``version``.
+of a host), ``age`` (the watchdog), ``undrill`` (when a drill ends), ``version``.
 """
 
 from __future__ import annotations
@@ -223,6 +223,13 @@ def _superseded() -> int:
     return stop(Gate(run, lambda: now(None)))
 
 
+def _undrill(name: str) -> int:
+    from ._drill import released
+
+    released(_layout(name), run)
+    return 0
+
+
 def _transfer(hop: str) -> Callable[[str], int]:
     return lambda name: transfer(_layout(name), hop, installed_version())
 
@@ -240,6 +247,7 @@ _COMMANDS: dict[str, Callable[..., int]] = {
     "age": _age,
     "gate": _gate,
     "superseded": _superseded,
+    "undrill": _undrill,
     "version": _version,
     **{hop: _transfer(hop) for hop in HOPS},
 }

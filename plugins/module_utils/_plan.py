@@ -15,6 +15,7 @@ from ._layout import Layout
 __all__ = ["GROUP", "make_plan"]
 
 GROUP = "protected_vms"
+_SECRETS = [setting.name for setting in _settings.TABLE if setting.secret]
 # Part in the plan, which is the group's name too: A, B, C.
 _PARTS = ("production", "standby", "backup_storage")
 
@@ -92,7 +93,7 @@ def _machine(
 def _machine_settings(name: str, variables: Mapping[str, Any], problems: list[str]) -> dict[str, Any]:
     given = dict.fromkeys(("resilient_vm_address", "resilient_vm_port"))
     for setting in _settings.TABLE:
-        if setting.scope != "vm" and setting.variable in variables:
+        if setting.scope != "vm" and setting.variable in variables and not setting.secret:
             given[setting.variable] = variables[setting.variable]
     if given["resilient_vm_address"] is None:
         given["resilient_vm_address"] = variables.get("ansible_host") or name
@@ -100,7 +101,8 @@ def _machine_settings(name: str, variables: Mapping[str, Any], problems: list[st
         given["resilient_vm_port"] = variables.get("ansible_port") or 22
     values, wrong = _settings.read_all(given, "machine", name)
     problems.extend(wrong)
-    return values
+    # Whoever needs a secret takes it from the inventory; a plan is shown.
+    return {name: value for name, value in values.items() if name not in _SECRETS}
 
 
 def _check_apart(

@@ -11,6 +11,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from . import _clock, _human
+from ._domain import STOPPED
 from ._errors import ResilientVmError
 
 __all__ = ["Decision", "Facts", "active_host", "examine", "image_due", "standby_host"]
@@ -358,13 +359,16 @@ class _Examination:
                     f"domain {name} on {self.standby} has the UUID {domain['uuid']}, "
                     f"another machine than {self.vm} ({uuid}); rename that one, or set resilient_vm_domain"
                 )
-            elif domain["state"] not in ("shut off", "crashed"):
+            elif domain["state"] not in STOPPED:
                 self.problems.append(
                     f"{self.vm} is {domain['state']} on {self.standby}, its standby host; shut it down there, "
                     "or find out which of the two is the right one"
                 )
         for sentence in self.held.get("problems") or []:
             self.problems.append(f"on {self.standby}: {sentence}")
+        current = self.held.get("current")
+        if current and self.usable[self.storage_host] and not self.stored.get("images"):
+            self.notes.append(f"{self.storage_host} has lost its images, of which {current['id']} is on {self.standby}")
 
     def _standby_behind(self, newest: Mapping[str, Any] | None) -> bool:
         """Whether the standby lacks the newest image. One it has and the backup storage lost is not taken from it."""

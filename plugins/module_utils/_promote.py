@@ -20,7 +20,7 @@ from datetime import datetime
 from typing import Any, Callable
 from xml.etree import ElementTree
 
-from . import _clock, _definition, _standby_xml
+from . import _clock, _definition, _drill, _standby_xml
 from ._change import held
 from ._errors import ResilientVmError
 from ._files import clone_descriptor, fsync_directory, fsync_tree, locked, read_json, write_json
@@ -123,6 +123,10 @@ class Promotion:
 
     def carry_out(self) -> dict[str, Any]:
         """Disks, definition, gate, start; what was made, by its record."""
+        if os.path.isdir(self.layout.drill):
+            # At once: it takes memory that the machine itself needs now.
+            with self._timed("drill"):
+                _drill.end(self.layout, self.run, self.swtpm)
         with self._timed("disks"), _lock(self.layout, self.sleep):
             record = self.examine()
             if record is None:

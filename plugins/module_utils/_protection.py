@@ -16,13 +16,14 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from . import _journal
+from . import _drill, _journal
 from ._doors import Peer, merge_authorized, merge_known_hosts, public_key
 from ._errors import ResilientVmError
 from ._files import locked, read_json, reflink_works
 from ._layout import DEFAULT_RUNTIME, Layout
 from ._process import Runner
 from ._registry import Entry, Place, Registry
+from ._restored_files import work_folder
 from ._state import Inventory, State, settle
 from ._tree import Tree, read_text
 from ._virsh import Virsh
@@ -74,6 +75,7 @@ class Vm:
     who: str = "site"
     autostart: bool = False
     start_unconfirmed: bool = False
+    lost_hosts: tuple[str, ...] = ()
 
     def others_of(self, machine: str) -> list[str]:
         """The machines a host asks about this VM: the backup storage, then the other host."""
@@ -244,7 +246,8 @@ class Protection:
             if own is not None:
                 self.states[vm.name] = own.as_dict()
             return
-        settled = settle(vm.inventory, self.machine.name, own, vm.others, self._now)
+        silent = self._silent(vm, vm.keys)
+        settled = settle(vm.inventory, self.machine.name, own, vm.others, self._now, silent)
         self.states[vm.name] = settled.as_dict()
         text = document_text(settled.as_dict())
         with ExitStack() as stack:
@@ -255,6 +258,13 @@ class Protection:
         if self._hypervisor and settled.uuid:
             entry = vm.entry(self.machine.name, settled.uuid, peers)
             self.machine.registry.register(self.tree, entry, settled.active, Virsh(self._run))
+
+    def _silent(self, vm: Vm, keys: dict[str, str | None]) -> list[str]:
+        """The hosts that said nothing to a backup storage; one that answered has sent its key."""
+        if self._hypervisor or self.tree.dry:
+            return []
+        hosts = (vm.inventory.production, vm.inventory.standby)
+        return [host for host in hosts if keys.get(host) is None and host not in vm.lost_hosts]
 
     def _write_down(self, vm: Vm, state: State, what: str, why: str) -> None:
         said = _journal.entry(self._now, vm.who, what, why, state.epoch, state.active)
@@ -295,6 +305,8 @@ class Protection:
                 f"{vm.name} has its disks in {layout.running} on {self.machine.name}; move them to "
                 "where they shall stay and remove that folder, then unprotect again"
             )
+        if os.path.isdir(layout.drill) and not self.tree.dry:
+            _drill.end(layout, self._run)
         self._authorize(layout.home, {vm.name: {}})
         entry = self.machine.registry.of(vm.name) if self._hypervisor else None
         if entry is not None:
@@ -309,6 +321,8 @@ class Protection:
             layout.pins,
             layout.transfer,
             layout.restores,
+            layout.drill,
+            work_folder(layout.drill),
             layout.scratch,
             layout.verification,
             layout.run,
@@ -316,7 +330,7 @@ class Protection:
         # What vm_standby remembers of a definition, on a host that has since become the active one.
         gone.append(os.path.join(layout.directory, "standby.json"))
         if erase_images or not os.path.isdir(images) or not os.listdir(images):
-            gone += [layout.current, images, layout.journal]
+            gone += [layout.current, images, layout.drills, layout.journal]
         else:
             self._write_down_leaving(vm)
             self.kept[vm.name] = sorted(name for name in os.listdir(images) if not name.startswith("."))

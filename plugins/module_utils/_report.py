@@ -12,10 +12,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
-from . import _clock
+from . import _clock, _drill_point
 from ._human import human_age, human_size, limits_text, progress_text
 from ._preflight import active_host, standby_host
 from ._questions import told_of
+from ._readiness import lacks
 from ._retention import Image, Policy, next_erase
 
 __all__ = ["failures", "recap", "status", "status_table"]
@@ -51,6 +52,7 @@ def failures(variables: Mapping[str, Any]) -> list[str]:
     found = [*(variables.get("cycle_failures") or []), *(decision.get("later") or [])]
     if not found and not decision:
         found.append("its run was cut off; see above")
+    found += _lacks(variables, decision)
     fetched = _done(variables.get("cycle_fetch"))
     if fetched.get("bitmap_mismatches"):
         found.append(
@@ -66,6 +68,19 @@ def failures(variables: Mapping[str, Any]) -> list[str]:
                 f"damaged ({places}) and came again for the new image; check that machine's disks"
             )
     return [str(sentence) for text in found for sentence in str(text).splitlines()]
+
+
+def _lacks(variables: Mapping[str, Any], decision: Mapping[str, Any]) -> list[str]:
+    """Why the standby could not take the VM over: by what it was brought tonight, else by what it holds."""
+    plan, standby = variables["cycle_plan"].get("plan"), decision.get("standby")
+    if not plan or not standby:
+        return []
+    known, held = (
+        told_of(variables.get(register) or {}, plan).get(standby) or {}
+        for register in ("cycle_hosts", "cycle_standbys")
+    )
+    unfit = _done(variables.get("cycle_standby")).get("unfit", held.get("unfit") or [])
+    return [f"a takeover would not work: {text}" for text in lacks(plan, standby, known, held, unfit)]
 
 
 def _decision(variables: Mapping[str, Any]) -> dict[str, Any]:
@@ -189,7 +204,8 @@ def _row(vm: str, variables: Mapping[str, Any]) -> dict[str, Any]:
     images = stored.get("images") or []
     newest, current = stored.get("newest"), held.get("current")
     age = now - _clock.instant(newest["id"]) if newest else None
-    disks = newest["disks"] if newest else []
+    disks, drills = newest["disks"] if newest else [], stored.get("drills") or []
+    lacking = lacks(plan, standby, hosts.get(standby) or {}, held, held.get("unfit") or [])
     return {
         "vm": vm,
         "customer": plan["customer"],
@@ -217,10 +233,16 @@ def _row(vm: str, variables: Mapping[str, Any]) -> dict[str, Any]:
         ],
         "excluded": newest["excluded"] if newest else plan["exclude_disks"],
         "next_erase": _next_erase(images, plan),
+        "drill": _drill_point.proven(drills),
+        "images_proven": sum(1 for drill in drills if drill["passed"]),
         "transfers": stored.get("transfers") or [],
         "max_age_hours": plan["max_age_hours"],
         "problems": _row_problems(plan, hosts, stored, held, standby),
-        "alarm": _alarm(vm, plan, stored, age) or _damaged(vm, plan["backup_storage"], stored, standby, held),
+        "lacks": lacking,
+        "alarm": _alarm(vm, plan, stored, age)
+        or _damaged(vm, plan["backup_storage"], stored, standby, held)
+        or (f"{vm} could not be taken over: {lacking[0]}" if lacking else "")
+        or _drill_point.alarm(vm, drills),
     }
 
 
@@ -348,6 +370,7 @@ def _remarks(row: Mapping[str, Any]) -> list[str]:
     remarks += [text for text in row["problems"] if text not in row["alarm"]]
     if "images" not in row:
         return remarks
+    remarks += [f"a takeover would not work: {text}" for text in row["lacks"] if text not in row["alarm"]]
     if row["excluded"]:
         remarks.append(f"excluded: {', '.join(row['excluded'])}")
     remarks += [f"pinned: {image} ({', '.join(reasons)})" for image, reasons in row["pinned"].items()]
@@ -355,6 +378,7 @@ def _remarks(row: Mapping[str, Any]) -> list[str]:
         remarks.append(f"not defined on {row['standby_host']}; the next daily run does it")
     remarks += [f"disk {disk['target']}: {disk['reason']}" for disk in row["disks"] if disk["reason"]]
     remarks += [_proof(disk) for disk in row["disks"]]
+    remarks.append(_drill_point.proof(row["drill"], row["images_proven"], row["images"]))
     remarks += [f"running now: {progress_text(transfer)}" for transfer in row["transfers"]]
     return remarks
 

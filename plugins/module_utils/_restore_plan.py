@@ -5,7 +5,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -14,7 +16,7 @@ from typing import Any
 from . import _clock, _restore_point
 from ._errors import ResilientVmError
 from ._layout import Layout
-from ._preflight import standby_host
+from ._preflight import active_host, standby_host
 
 __all__ = ["Decision", "decide"]
 
@@ -37,6 +39,13 @@ class Decision:
     bytes_allocated: int
     disks: list[dict[str, Any]]
     definition: list[dict[str, Any]]
+    # In place: since which epoch the VM lives there, whether an earlier run has begun, and the word that it may.
+    epoch: int = 1
+    uuid: str | None = None
+    begun: bool = False
+    word: str = ""
+    confirmed: bool = True
+    data_time: str = ""
 
 
 def decide(
@@ -52,8 +61,9 @@ def decide(
     """
     _check_wish(plan)
     vm, storage = plan["vm"], plan["backup_storage"]
-    beside = plan["restore_to"] == "beside"
-    host = plan["restore_host"] or (standby_host(plan, hosts) if beside else storage)
+    beside, place = plan["restore_to"] == "beside", plan["restore_to"] == "place"
+    state = _check_place(plan, hosts) if place else {}
+    host = state["active"] if place else plan["restore_host"] or (standby_host(plan, hosts) if beside else storage)
     if host not in plan["machines"]:
         raise ResilientVmError(
             f"resilient_vm_restore_host of {vm} names {host}, which is none of its machines; "
@@ -64,7 +74,8 @@ def decide(
             f"resilient_vm_restore_host of {vm} names {host}, its backup storage, where no VM runs; name "
             f"{plan['production']} or {plan['standby']}"
         )
-    for name in dict.fromkeys((storage, host)):
+    # In place, the other host has to hear of it as well.
+    for name in dict.fromkeys((storage, host, *((standby_host(plan, hosts),) if place else ()))):
         _check_machine(name, vm, hosts.get(name) or {}, version)
     stored = images.get(storage) or {}
     if not stored.get("answered"):
@@ -82,14 +93,45 @@ def decide(
         host=host,
         store="images" if host == storage else "restores",
         travels=host != storage,
-        path=_folder(plan, host) if beside else plan["restore_path"],
+        path=_folder(plan, host) if beside else plan["restore_path"] or "",
         name=plan["restore_name"] if beside else "",
         format=plan["restore_format"],
         reserve_bytes=plan["machine_settings"][host]["reserve_bytes"],
         bytes_allocated=image["bytes_allocated"],
         disks=[{name: disk[name] for name in ("target", "size_bytes", "root_digest")} for disk in image["disks"]],
         definition=[{name: entry[name] for name in ("name", "sha256")} for entry in image["definition"]],
+        data_time=image["instant"],
+        **(_in_place(plan, state, image_id) if place else {}),
     )
+
+
+def _in_place(plan: Mapping[str, Any], state: Mapping[str, Any], image_id: str) -> dict[str, Any]:
+    """The word is for this VM, this image and the state as it is: when the job runs again, it is none any more."""
+    mark = hashlib.sha256(f"{state['epoch']} {state['changed']}".encode()).hexdigest()[:8]
+    word, begun = f"{plan['vm']}@{image_id}#{mark}", state["phase"] == "restoring"
+    confirmed = begun or word in re.split(r"[,\s]+", plan["confirm"] or "")
+    return {"epoch": state["epoch"], "uuid": state["uuid"], "begun": begun, "word": word, "confirmed": confirmed}
+
+
+def _check_place(plan: Mapping[str, Any], hosts: Mapping[str, Mapping[str, Any]]) -> Mapping[str, Any]:
+    """The VM's state as the backup storage has it, when its disks may be exchanged."""
+    vm, storage = plan["vm"], plan["backup_storage"]
+    _check_machine(storage, vm, hosts.get(storage) or {}, "")
+    state = (hosts.get(storage) or {}).get("state")
+    if not state:
+        raise ResilientVmError(f"{vm} has no state document on {storage}; {_SITE}")
+    if state["phase"] not in ("protected", "restoring"):
+        raise ResilientVmError(
+            f"{vm} is in phase {state['phase']}, from which there is no restore in place; bring that to its end first, "
+            "or restore with resilient_vm_restore_to=beside"
+        )
+    active = active_host(plan, hosts)
+    if plan["restore_host"] not in (None, "", active):
+        raise ResilientVmError(
+            f"resilient_vm_restore_host of {vm} names {plan['restore_host']}, and it lives on {active}, where alone it "
+            "is restored in place; leave it out"
+        )
+    return dict(state)
 
 
 def _check_wish(plan: Mapping[str, Any]) -> None:
@@ -99,10 +141,10 @@ def _check_wish(plan: Mapping[str, Any]) -> None:
             f"resilient_vm_restore_point is not set for {vm}; set it to {_restore_point.FORMS}",
         )
     if not plan["restore_to"]:
-        raise ResilientVmError(f"resilient_vm_restore_to is not set for {vm}; set it to files or beside")
+        raise ResilientVmError(f"resilient_vm_restore_to is not set for {vm}; set it to files, beside or place")
     if plan["restore_to"] == "beside":
         _check_name(plan)
-    elif not plan["restore_path"]:
+    elif plan["restore_to"] == "files" and not plan["restore_path"]:
         raise ResilientVmError(
             f"resilient_vm_restore_path is not set for {vm}; set it to the folder that is to be made for the files"
         )

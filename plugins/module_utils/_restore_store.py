@@ -13,7 +13,7 @@ from collections.abc import Iterator
 
 from ._digests import BLOCK_SIZE, differing_blocks
 from ._errors import ResilientVmError
-from ._files import fsync_directory, fsync_tree, locked, remove_tree
+from ._files import fsync_directory, fsync_tree, locked, read_json, remove_tree
 from ._layout import Layout
 from ._manifest import Manifest
 from ._store import Store, StoredImage, write_manifest
@@ -39,7 +39,14 @@ class RestoreStore(Store):
     def __init__(self, layout: Layout) -> None:
         super().__init__(layout, "restores")
         self.generations = Store(layout, "generations")
-        self._base = self.generations.newest()
+        # What was begun on nothing, or on the VM's own disks, goes on being used.
+        self._base = None if self._begun_on_nothing() else self.generations.newest()
+
+    def _begun_on_nothing(self) -> bool:
+        folder = os.path.join(self.folder, "incoming")
+        names = os.listdir(folder) if os.path.isdir(folder) else []
+        records = [read_json(os.path.join(folder, name, "transfer.json")) for name in names]
+        return any(record is not None and record.get("base") is None for record in records)
 
     @property
     def incoming(self) -> str:

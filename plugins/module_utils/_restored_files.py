@@ -21,7 +21,18 @@ from ._process import Runner
 from ._restore_store import RestoreStore, pinned
 from ._store import Store, StoredImage, file_sha256
 
-__all__ = ["RECORD", "Wish", "check_room", "copy_data", "examine", "lay", "open_source", "root_of"]
+__all__ = [
+    "RECORD",
+    "Wish",
+    "check_room",
+    "copy_data",
+    "examine",
+    "lay",
+    "lay_disk",
+    "open_source",
+    "root_of",
+    "work_folder",
+]
 
 # What the folder says about itself.
 RECORD = "restored.json"
@@ -145,6 +156,12 @@ def check_room(layout: Layout, wish: Wish, parent: str) -> None:
             )
 
 
+def work_folder(path: str) -> str:
+    """Where a folder is made before it gets its name."""
+    parent, name = os.path.split(path)
+    return os.path.join(parent, f".{name}.restoring")
+
+
 def lay(
     layout: Layout, wish: Wish, run: Runner, mode: int = 0o700, note: Mapping[str, Any] | None = None
 ) -> list[dict[str, Any]]:
@@ -152,8 +169,7 @@ def lay(
 
     ``mode`` is the folder's, ``note`` goes into what it says about itself.
     """
-    parent, name = os.path.split(wish.path)
-    work = os.path.join(parent, f".{name}.restoring")
+    parent, work = os.path.dirname(wish.path), work_folder(wish.path)
     if os.path.lexists(work):
         shutil.rmtree(work)
     os.mkdir(work, 0o700)
@@ -193,7 +209,7 @@ def _lay_all(store: Store, image: StoredImage, wish: Wish, work: str, run: Runne
     disks = []
     for disk in wish.disks:
         file = wish.file(disk["target"])
-        _lay_disk(store, image, disk, os.path.join(work, file), wish.format, run)
+        lay_disk(store, image, disk, os.path.join(work, file), wish.format, run)
         disks.append(
             {
                 "target": disk["target"],
@@ -213,7 +229,7 @@ def _lay_all(store: Store, image: StoredImage, wish: Wish, work: str, run: Runne
     return disks
 
 
-def _lay_disk(
+def lay_disk(
     store: Store, image: StoredImage, disk: Mapping[str, Any], target: str, image_format: str, run: Runner
 ) -> None:
     """Make ``target`` hold a disk of the image, as root's alone, after every block has been checked."""

@@ -67,16 +67,20 @@ def check(layout: Layout, store: Store, seeds: Sequence[Seed], disks: Sequence[s
             )
 
 
-def lay(layout: Layout, seeds: Sequence[Seed], uuid: str, image_id: str, dry: bool) -> list[dict[str, Any]]:
+def lay(
+    layout: Layout, seeds: Sequence[Seed], uuid: str, image_id: str, dry: bool, incoming: str = ""
+) -> list[dict[str, Any]]:
     """Lay seeds into the working directory. Returns for each what came of it; ``changed`` False: it lay there already.
 
-    A seed that was laid as a whole is not laid again; one that was cut off is.
+    A seed that was laid as a whole is not laid again; one that was cut off is. ``incoming``: where working directories
+    lie, the VM's own when not given.
     """
+    incoming = incoming or layout.incoming
     with locked(layout.lock, "laying a seed"):
-        folder = _folder(layout, uuid) or os.path.join(layout.incoming, image_id)
+        folder = _folder(incoming, uuid) or os.path.join(incoming, image_id)
         present = {seed.target for seed in seeds if os.path.exists(os.path.join(folder, seed.target + ".digests"))}
         if not dry and len(present) < len(seeds):
-            _lay(layout, folder, [seed for seed in seeds if seed.target not in present], uuid)
+            _lay(folder, [seed for seed in seeds if seed.target not in present], uuid)
     return [
         {
             "target": seed.target,
@@ -88,20 +92,20 @@ def lay(layout: Layout, seeds: Sequence[Seed], uuid: str, image_id: str, dry: bo
     ]
 
 
-def _folder(layout: Layout, uuid: str) -> str | None:
+def _folder(incoming: str, uuid: str) -> str | None:
     """The working directory that is there already, if the next transfer would take it over."""
-    for name in sorted(os.listdir(layout.incoming), reverse=True):
-        record = read_json(os.path.join(layout.incoming, name, "transfer.json"))
+    for name in sorted(os.listdir(incoming), reverse=True):
+        record = read_json(os.path.join(incoming, name, "transfer.json"))
         if record is not None and record.get("base") is None and record.get("uuid") == uuid:
-            return os.path.join(layout.incoming, name)
+            return os.path.join(incoming, name)
     return None
 
 
-def _lay(layout: Layout, folder: str, seeds: Sequence[Seed], uuid: str) -> None:
+def _lay(folder: str, seeds: Sequence[Seed], uuid: str) -> None:
     with contextlib.ExitStack() as stack:
         sources = [stack.enter_context(open(seed.path, "rb")) for seed in seeds]
         # The folder is the account's: root never writes where the account could put a link in the way.
-        stack.enter_context(as_owner_of(layout.incoming))
+        stack.enter_context(as_owner_of(os.path.dirname(folder)))
         if not os.path.isdir(folder):
             os.mkdir(folder, 0o750)
         write_record(folder, os.path.basename(folder), None, uuid, boot_id())

@@ -46,6 +46,8 @@ class Setting:
     pattern: str = ""
     # Whether a text may be a number; YAML knows one without quotes as such.
     numbers: bool = False
+    # Whether it is kept out of plans, which are shown.
+    secret: bool = False
     # What a good value is, where type and range don't say it.
     hint: str = ""
 

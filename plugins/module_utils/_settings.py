@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from . import _clock, _restore_point
+from ._drill_settings import DRILLS
 from ._errors import ResilientVmError
 from ._layout import DEFAULT_ROOT
 from ._pin_settings import PINS
@@ -300,15 +301,16 @@ TABLE: tuple[Setting, ...] = (
     Setting(
         "restore_point",
         "str",
-        "For the restore playbook: an image id, a date, C(latest), or C(-8d) for eight calendar days ago.",
+        "For the restore and drill playbooks: an image id, a date, C(latest), or C(-8d) for eight calendar days ago.",
         hint=_restore_point.FORMS,
     ),
     Setting(
         "restore_to",
         "str",
-        "For the restore playbook: C(files) into a folder, or a new VM C(beside) the protected one.",
-        pattern=r"files|beside",
-        hint="files or beside",
+        "For the restore playbook: C(files) into a folder, a new VM C(beside) the protected one, or the C(place) of "
+        "its own disks.",
+        pattern=r"files|beside|place",
+        hint="files, beside or place",
     ),
     Setting(
         "restore_host",
@@ -353,6 +355,7 @@ TABLE: tuple[Setting, ...] = (
     ),
     Setting("verify_all", "bool", "Whether verify reads all that is kept, not a day's share.", default=False),
     *PINS,
+    *DRILLS,
     Setting("force", "bool", "Whether an image is taken even though there is one of today.", default=False),
     Setting(
         "erase_images", "bool", "Whether unprotect erases the VM's images too; generations always go.", default=False

@@ -18,6 +18,7 @@ from dataclasses import replace
 from typing import Any, Callable
 
 from . import _backup, _clock, _definition, _leftovers, _offline, _qemu, _units, _virsh
+from ._domain import STOPPED
 from ._errors import ResilientVmError
 from ._files import read_json, write_atomic, write_json
 from ._layout import Layout
@@ -107,7 +108,7 @@ def _try_to_thaw(layout: Layout, virsh: _virsh.Virsh, uuid: str) -> int | None:
     except ResilientVmError as error:
         sys.stderr.write(f"{error}\n")
         try:
-            if virsh.state(uuid)[0] not in ("", "shut off", "crashed"):
+            if virsh.state(uuid)[0] not in ("", *STOPPED):
                 return None
         except ResilientVmError:
             return None

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from . import _definition, _standby_xml, _units, _virsh
+from ._domain import STOPPED
 from ._errors import ResilientVmError
 from ._files import fsync_directory, locked, read_json, write_json
 from ._images import incoming_of
@@ -32,8 +33,6 @@ __all__ = [
     "plan_absent",
     "plan_present",
 ]
-
-_STOPPED = ("shut off", "crashed")
 
 
 @dataclass(frozen=True)
@@ -194,7 +193,7 @@ def _refuse_other_machine(virsh: _virsh.Virsh, layout: Layout, domain: str, uuid
 
 def _refuse_running(virsh: _virsh.Virsh, layout: Layout, domain: str, uuid: str) -> None:
     state = virsh.state(uuid)[0]
-    if state not in _STOPPED:
+    if state not in STOPPED:
         raise ResilientVmError(
             f"domain {domain} of {layout.name} is {state} on this host, which only stands by for it; shut it down, or "
             "find out which of the two is the right one",

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from datetime import datetime
 from typing import Any
@@ -91,12 +92,20 @@ class Inventory:
         return f"{self.customer}/{self.vm}"
 
 
-def settle(wanted: Inventory, machine: str, own: State | None, others: dict[str, State], now: datetime) -> State:
+def settle(
+    wanted: Inventory,
+    machine: str,
+    own: State | None,
+    others: Mapping[str, State],
+    now: datetime,
+    silent: Sequence[str] = (),
+) -> State:
     """The document ``machine`` should hold, given what it holds and what other machines hold.
 
     A first protection starts at epoch 1 on the production host. Later only what the inventory owns
     follows the inventory (domain name, the host that isn't active, the watchdog's fields); epoch,
-    active host and phase never do. Raises ResilientVmError when documents or inventory disagree.
+    active host and phase never do. A backup storage in the place of a lost one needs the word of both hosts, and
+    ``silent`` are those that gave none. Raises ResilientVmError when documents or inventory disagree.
     """
     known = {**others, **({machine: own} if own else {})}
     _check_identity(wanted, known)
@@ -117,6 +126,14 @@ def settle(wanted: Inventory, machine: str, own: State | None, others: dict[str,
             alarm_command=wanted.alarm_command,
         )
     _check_agreement(wanted, machine, own, known, lead)
+    if own is None and silent:
+        # Of the two, the silent one may know a newer epoch; an older one decided here would let both run it.
+        gone = silent[0]
+        raise ResilientVmError(
+            f"{machine} knows nothing of {wanted.name}, {lead} says {known[lead].active} is its active host, and "
+            f"{gone} can't be asked whether that is still so; bring {gone} back, or, when it is gone for good, add "
+            f'-e \'{{"resilient_vm_lost_hosts": ["{gone}"]}}\''
+        )
     found = own or known[lead]
     hosts = {wanted.production, wanted.standby}
     if found.active not in hosts:
@@ -175,7 +192,7 @@ def followed(own: State, decided: State) -> State:
     return replace(decided, max_age_hours=own.max_age_hours, alarm_command=own.alarm_command)
 
 
-def _check_identity(wanted: Inventory, known: dict[str, State]) -> None:
+def _check_identity(wanted: Inventory, known: Mapping[str, State]) -> None:
     for name, state in known.items():
         if (state.customer, state.vm) != (wanted.customer, wanted.vm):
             raise ResilientVmError(
@@ -192,7 +209,7 @@ def _check_identity(wanted: Inventory, known: dict[str, State]) -> None:
         )
 
 
-def _check_agreement(wanted: Inventory, machine: str, own: State | None, known: dict[str, State], lead: str) -> None:
+def _check_agreement(wanted: Inventory, machine: str, own: State | None, known: Mapping[str, State], lead: str) -> None:
     top = known[lead]
     for name, state in known.items():
         if state.epoch == top.epoch and state.active != top.active:

@@ -11,18 +11,16 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 
 from . import _journal
+from ._domain import STOPPED
 from ._errors import ResilientVmError
 from ._files import locked, read_json
-from ._gate import AT_ONCE, Gate, ask
+from ._gate import AT_ONCE, Gate
 from ._layout import Layout
 from ._registry import Entry
 from ._state import State
 from ._virsh import Virsh
 
 __all__ = ["stop"]
-
-# The first: not defined here (any more).
-_OFF = ("", "shut off", "crashed")
 
 
 def stop(gate: Gate) -> int:
@@ -44,11 +42,9 @@ def _look(gate: Gate, entry: Entry) -> str:
 
 def _told(gate: Gate, entry: Entry, own: State) -> str:
     """By whom, and since when, the VM is another host's; "" while it is ours, or while nobody answers."""
-    for place in entry.ask:
-        answer = ask(entry, place, gate.run, gate.configuration)
-        if answer.epoch is not None:
-            moved = answer.epoch > own.epoch and answer.active != own.active
-            return f"{place.name} says {answer.active} is active since epoch {answer.epoch}" if moved else ""
+    for answer in gate.answers(entry):
+        if answer.epoch is not None and answer.epoch > own.epoch and answer.active != own.active:
+            return f"{answer.machine} says {answer.active} is active since epoch {answer.epoch}"
     return ""
 
 
@@ -57,7 +53,7 @@ def _stopped(gate: Gate, entry: Entry, own: State, told: str) -> str:
     with contextlib.suppress(FileNotFoundError):
         os.unlink(gate.registry.confirmation(entry.uuid))
     virsh = Virsh(gate.run)
-    if virsh.state(entry.uuid)[0] in _OFF:
+    if virsh.state(entry.uuid)[0] in ("", *STOPPED):
         return ""
     virsh.call("destroy", entry.uuid)
     told = f"{entry.name} was stopped on {entry.host}: {told}; what it wrote here since then is on its disks only"

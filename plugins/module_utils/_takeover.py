@@ -6,22 +6,35 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
-from . import _clock, _evidence
+from . import _clock, _evidence, _fence
+from ._domain import STOPPED
 from ._errors import ResilientVmError
 from ._human import human_age
 from ._word import VALID_MINUTES, Word, parse
 
-__all__ = ["CONTROL", "Decision", "Facts", "decide", "demand", "hosts_of", "looks_of", "report", "targets"]
+__all__ = [
+    "CONTROL",
+    "Decision",
+    "Facts",
+    "age",
+    "decide",
+    "demand",
+    "hosts_of",
+    "looks_of",
+    "report",
+    "targets",
+    "unfit",
+]
 
 _SITE = "run the site playbook"
-# Steps that a takeover may be found in: not begun, begun by a run that was cut off, over.
-_FIRST, _RESUMED, _OVER = "protected", "failing_over", "failed_over"
-_STOPPED = ("shut off", "crashed")
+# Phases that a takeover may be found in: not begun (a host may go down while it restores), begun by a run that was cut
+# off, over.
+_FIRST, _RESUMED, _OVER = ("protected", "restoring"), "failing_over", "failed_over"
 CONTROL = "localhost"
 _UP = re.compile(r"refused|denied|verification failed|closed by|reset by|kex_exchange", re.IGNORECASE)
 
@@ -38,11 +51,14 @@ class Facts:
     looks: Mapping[str, Mapping[str, str]]
     now: datetime
     version: str = ""
+    # (machine, result of M(host_fence)) of those that were to power the active host off, in turn.
+    fenced: Sequence[tuple[str, Mapping[str, Any]]] = ()
 
 
 @dataclass(frozen=True)
 class Decision:
-    """``action``: nothing (it runs there already), confirm (ask for the operator's word), take."""
+    """``action``: nothing (it runs there already), fence (power the old host off, look again and decide again),
+    confirm (ask for the operator's word), take."""
 
     action: str
     why: str
@@ -89,7 +105,9 @@ def decide(plan: Mapping[str, Any], facts: Facts, confirm: str = "", scheduled: 
     known, held = facts.hosts.get(taker) or {}, facts.standbys.get(taker) or {}
     seen = _seen(plan, facts, active, taker)
     if state and seen["seen_by_standby"] is not None and seen["seen_by_backup_storage"] is not None:
-        _refuse_unfit(plan, facts, state, taker)
+        problems = unfit(plan, facts, state, taker)
+        if problems:
+            raise ResilientVmError("\n".join(problems), problems=problems)
     phase = (state or {}).get("phase")
     resumed = phase == _RESUMED
     epoch = state["epoch"] if state else 1
@@ -103,7 +121,7 @@ def decide(plan: Mapping[str, Any], facts: Facts, confirm: str = "", scheduled: 
         "uuid": (state or {}).get("uuid"),
         "generation": current.get("id"),
         "data_time": current.get("instant"),
-        "lost_seconds": _age(current, facts.now),
+        "lost_seconds": age(current, facts.now),
     }
     if state and phase == _OVER:
         return _over(plan, state, known, found)
@@ -114,20 +132,24 @@ def decide(plan: Mapping[str, Any], facts: Facts, confirm: str = "", scheduled: 
         )
     # A run that was cut off after the change of state had the word for it: it was used then.
     word = None if resumed else parse(confirm, plan["vm"], active, epoch)
+    power, fenced = _fence.verdict(facts.fenced)
     evidence = _evidence.Evidence(
         vm=plan["vm"],
         active=active,
         standby=taker,
         backup_storage=storage,
-        fencing=False,
-        power="unknown",
+        fencing=bool(plan["machine_settings"][active]["fence_agent"]),
+        power=power,
+        fenced=fenced,
         confirmed=resumed or word is not None,
         **seen,
     )
     verdict = _evidence.decide(evidence)
     if verdict.action == "refuse":
         raise ResilientVmError(f"{plan['vm']} is not taken over: {verdict.why}")
-    return Decision(verdict.action, verdict.why, nonce=word.nonce if word else "", evidence=evidence.as_dict(), **found)
+    # A host that is off needs nobody's word, which may be too old by now.
+    nonce = word.nonce if word and power != _fence.OFF else ""
+    return Decision(verdict.action, verdict.why, nonce=nonce, evidence=evidence.as_dict(), **found)
 
 
 def _seen(plan: Mapping[str, Any], facts: Facts, active: str, taker: str) -> dict[str, Any]:
@@ -150,10 +172,10 @@ def _answered(facts: Facts, machine: str) -> bool:
     return bool((facts.hosts.get(machine) or {}).get("answered"))
 
 
-def _refuse_unfit(plan: Mapping[str, Any], facts: Facts, state: Mapping[str, Any], taker: str) -> None:
+def unfit(plan: Mapping[str, Any], facts: Facts, state: Mapping[str, Any], taker: str) -> list[str]:
     """What would stop the takeover half-way is told before anything is touched."""
     vm, phase, problems = plan["vm"], state["phase"], []
-    if phase not in (_FIRST, _RESUMED, _OVER):
+    if phase not in (*_FIRST, _RESUMED, _OVER):
         problems.append(f"{vm} is in phase {phase}, from which there is no failover; bring that to its end first")
     known, held = facts.hosts[taker], facts.standbys.get(taker) or {}
     own = known.get("state")
@@ -180,10 +202,28 @@ def _refuse_unfit(plan: Mapping[str, Any], facts: Facts, state: Mapping[str, Any
             others = [each["id"] for each in held.get("generations") or [] if each.get("complete")]
             rest = f"; it also holds {', '.join(others)}" if current and others else ""
             problems.append(f"{which}, so nothing can be started there{rest}; restore an image from the backup storage")
-        if phase == _FIRST and domain.get("exists") and domain["state"] not in _STOPPED:
+        elif phase in _FIRST:
+            _refuse_old(plan, facts, current, taker, problems)
+        if phase in _FIRST and domain.get("exists") and domain["state"] not in STOPPED:
             problems.append(f"{vm} is {domain['state']} on {taker} already, which only stands by; shut it down there")
-    if problems:
-        raise ResilientVmError("\n".join(problems), problems=problems)
+        if phase in _FIRST and held.get("unfit") and not plan["despite_findings"]:
+            problems += [f"{taker} could not start {vm}: {sentence}" for sentence in held["unfit"]]
+            problems.append(f"mend that on {taker}, or run it again with -e resilient_vm_despite_findings=true")
+    return problems
+
+
+def _refuse_old(
+    plan: Mapping[str, Any], facts: Facts, current: Mapping[str, Any], taker: str, problems: list[str]
+) -> None:
+    limit = timedelta(hours=plan["max_data_loss_hours"])
+    lost = timedelta(seconds=age(current, facts.now) or 0)
+    if lost > limit:
+        enough = lost // timedelta(hours=1) + 1
+        problems.append(
+            f"generation {current['id']} of {plan['vm']} on {taker} is {human_age(lost)} old, and what was "
+            f"written since would be lost; resilient_vm_max_data_loss_hours allows {plan['max_data_loss_hours']}: "
+            f"run it again with -e resilient_vm_max_data_loss_hours={enough} to go on all the same"
+        )
 
 
 def _over(
@@ -199,7 +239,7 @@ def _over(
     return Decision("nothing", told, nonce="", **found)
 
 
-def _age(current: Mapping[str, Any], now: datetime) -> int | None:
+def age(current: Mapping[str, Any], now: datetime) -> int | None:
     if not current.get("instant"):
         return None
     return max(0, round((now - _clock.parse(current["instant"], "the generation's time")).total_seconds()))

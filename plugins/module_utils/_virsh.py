@@ -13,6 +13,7 @@ from typing import Callable
 from xml.etree import ElementTree
 
 from . import _domain
+from ._domain import STOPPED
 from ._errors import ResilientVmError
 from ._process import Completed, Runner
 
@@ -65,7 +66,7 @@ class Facts:
 
     @property
     def running(self) -> bool:
-        return self.state not in ("shut off", "crashed")
+        return self.state not in STOPPED
 
     @property
     def own_checkpoints(self) -> tuple[str, ...]:
@@ -202,6 +203,30 @@ class Virsh:
             return {}
         disks = ElementTree.fromstring(done.stdout).iterfind("disks/disk")
         return {node.get("name", ""): int(node.get("size", "")) for node in disks if node.get("size")}
+
+    def capabilities(self) -> str:
+        """XML of what this host's QEMU can run."""
+        return self.call("capabilities").stdout
+
+    def networks(self) -> list[str]:
+        """Names of the active networks."""
+        return self.call("net-list", "--name").stdout.split()
+
+    def compare_cpu(self, file: str, virt_type: str, arch: str, machine: str) -> str:
+        """What libvirt has against starting a machine with this <cpu> here; "" for nothing."""
+        asked = [
+            "hypervisor-cpu-compare",
+            file,
+            "--virttype",
+            virt_type,
+            "--arch",
+            arch,
+            "--machine",
+            machine,
+            "--error",
+        ]
+        done = self.call(*asked, check=False)
+        return "" if done.code == 0 else _sentence(done).replace(file, "<cpu>")
 
     # orders
 

@@ -46,6 +46,13 @@ options:
         control node.
     type: dict
     required: true
+  fenced:
+    description:
+      - For each machine that was to power the active host off, C(machine) and in C(result) what
+        M(edgecloud.resilient_vm.host_fence) returned there.
+    type: list
+    elements: dict
+    default: []
   confirm:
     description: The operator's word, or several separated by commas.
     type: str
@@ -69,8 +76,9 @@ EXAMPLES = r"""
 RETURN = r"""
 decision:
   description:
-    - What is to be done. C(action) is V(nothing) when it runs there already, V(confirm) when the operator's word is
-      needed, and V(take); the rest says of which host, by which one, at which epoch and from which generation.
+    - What is to be done. C(action) is V(nothing) when it runs there already, V(fence) when the active host is to be
+      powered off first, V(confirm) when the operator's word is needed, and V(take); the rest says of
+      which host, by which one, at which epoch and from which generation.
   returned: success
   type: dict
   sample:
@@ -98,5 +106,6 @@ decision:
       standby_sees_backup_storage: true
       fencing: false
       power: unknown
+      fenced: ""
       confirmed: false
 """

@@ -59,6 +59,7 @@ images:
       laid_out: true
       images: []
       newest:
+      drills: []
       incoming:
       transfers: []
       last_transfers:
@@ -83,6 +84,11 @@ images:
     newest:
       description: The newest complete image, highest by epoch and id, or null.
       type: dict
+      returned: success
+    drills:
+      description: The newest record of a drill of each image that has one (M(edgecloud.resilient_vm.image_drill)).
+      type: list
+      elements: dict
       returned: success
     incoming:
       description: Id and allocated bytes of an image that is arriving, or whose transfer was interrupted, or null.

@@ -78,6 +78,11 @@ standbys:
       description: Its state in libvirt's words, or null.
       type: str
       returned: success
+    unfit:
+      description: Why this host could not start it now, a sentence each; empty also when it stands by with nothing.
+      type: list
+      elements: str
+      returned: success
     problems:
       description: A sentence for each thing that is wrong.
       type: list
@@ -87,8 +92,9 @@ standbys:
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.edgecloud.resilient_vm.plugins.module_utils import _host, _standby
+from ansible_collections.edgecloud.resilient_vm.plugins.module_utils import _abilities, _host, _standby
 from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._arguments import vms_spec
+from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._domain import STOPPED
 from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._errors import ResilientVmError
 from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._process import run
 
@@ -98,6 +104,11 @@ def main() -> None:
     try:
         wanted = _host.layouts_of(module.params["vms"], module.params["root"])
         standbys = {name: _standby.information(layout, run, domain) for name, (layout, domain) in wanted.items()}
+        host = _abilities.Host(run)
+        for name, held in standbys.items():
+            # One that runs here is no standby.
+            ready = held["current"] and held["defined"] and held["state"] in STOPPED
+            held["unfit"] = host.unfit(wanted[name][0], held["uuid"]) if ready else []
     except ResilientVmError as error:
         module.fail_json(msg=str(error), **error.facts)
     module.exit_json(changed=False, standbys=standbys)

@@ -59,6 +59,11 @@ EXAMPLES = r"""
 """
 
 RETURN = r"""
+began:
+  description: When it began to look, by the machine's own clock.
+  returned: success
+  type: str
+  sample: "2026-01-14T11:30:00Z"
 seen:
   description: How each target was reached, by its name; empty where it was not.
   returned: success
@@ -70,6 +75,7 @@ seen:
 
 from ansible.module_utils.basic import AnsibleModule
 
+from ansible_collections.edgecloud.resilient_vm.plugins.module_utils import _clock
 from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._look import Target, look
 from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._process import run
 
@@ -87,8 +93,9 @@ def main() -> None:
         },
         supports_check_mode=True,
     )
+    began = _clock.iso(_clock.now())
     targets = [Target(each["name"], each["address"], each["port"]) for each in module.params["targets"]]
-    module.exit_json(changed=False, seen=look(targets, run, module.params["patience_seconds"]))
+    module.exit_json(changed=False, began=began, seen=look(targets, run, module.params["patience_seconds"]))
 
 
 if __name__ == "__main__":

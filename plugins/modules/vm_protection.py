@@ -109,6 +109,13 @@ options:
         description: Whether the gate opens after a boot of this host although no other machine can be asked.
         type: bool
         default: false
+      lost_hosts:
+        description:
+          - Hosts that are gone for good. A backup storage that knows nothing of a VM, while one of its hosts does, else
+            waits until both have said where it ran last.
+        type: list
+        elements: str
+        default: []
       keys:
         description:
           - Public keys that may log in for this VM, by the inventory name of the machine that holds the key.
@@ -207,6 +214,7 @@ VM_SPEC = {
     "who": {"type": "str", "default": "site"},
     "autostart": {"type": "bool", "default": False},
     "start_unconfirmed": {"type": "bool", "default": False},
+    "lost_hosts": {"type": "list", "elements": "str", "default": []},
     # Public halves.
     "keys": {"type": "dict", "no_log": False},
     "states": {"type": "dict", "default": {}},
@@ -234,6 +242,7 @@ def wanted(given: dict[str, Any], root: str) -> Vm:
         who=given["who"],
         autostart=given["autostart"],
         start_unconfirmed=given["start_unconfirmed"],
+        lost_hosts=tuple(given["lost_hosts"]),
         others={
             name: State.from_json(document, f"the state document of {given['vm']} on {name}")
             for name, document in given["states"].items()

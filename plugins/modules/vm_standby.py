@@ -82,6 +82,12 @@ EXAMPLES = r"""
 """
 
 RETURN = r"""
+unfit:
+  description: Why this host could not start it now, a sentence each; empty when it could.
+  returned: when it is present, not in check mode
+  type: list
+  elements: str
+  sample: []
 current:
   description: Id of the current generation, or null when there is none.
   returned: success
@@ -110,7 +116,7 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.edgecloud.resilient_vm.plugins.module_utils import _standby
+from ansible_collections.edgecloud.resilient_vm.plugins.module_utils import _abilities, _standby
 from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._arguments import vm_spec
 from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._errors import ResilientVmError
 from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._layout import Layout
@@ -141,15 +147,19 @@ def main() -> None:
     module = AnsibleModule(
         argument_spec(), supports_check_mode=True, required_if=[("state", "present", ["image_id", "epoch"])]
     )
+    unfit: dict[str, list[str]] = {}
     try:
         layout = Layout(module.params["customer"], module.params["vm"], module.params["root"])
         planned = plan(module.params, layout)
         if not module.check_mode:
             _standby.apply(layout, run, planned)
+            if planned.uuid:
+                unfit["unfit"] = _abilities.Host(run).unfit(layout, planned.uuid)
     except ResilientVmError as error:
         module.fail_json(msg=str(error), **error.facts)
     module.exit_json(
         changed=planned.changes,
+        **unfit,
         diff={"before": planned.before, "after": planned.after},
         current=planned.after["current"],
         switched=planned.switch is not None,

@@ -97,6 +97,7 @@ exec /usr/bin/virsh "$@"
 """
 
 
+@pytest.mark.soak
 def test_a_guest_frozen_by_a_killed_run_thaws_by_itself(world: World) -> None:
     """The playbook, and the unit's process that froze the guest, are killed between freeze and thaw."""
     status = 'virsh qemu-agent-command erp \'{"execute": "guest-fsfreeze-status"}\''

@@ -77,7 +77,7 @@ class Diary:
 
 
 @pytest.fixture(scope="module")
-def diary(world: World, tmp_path_factory: pytest.TempPathFactory) -> Diary:
+def diary(world: World, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Diary]:
     extra = world.inventory_file(tmp_path_factory.mktemp("inventory") / "diary.json", {VM: {}})
     made = VM in world.lab("guest", "list")
     if not made:
@@ -89,7 +89,9 @@ def diary(world: World, tmp_path_factory: pytest.TempPathFactory) -> Diary:
     if not world.images(VM):
         for day in DAYS:
             diary.daily(day)
-    return diary
+    yield diary
+    # A guest that idles takes its share of the box from the tests to come.
+    world.on("a", f"virsh destroy {VM}", check=False)
 
 
 FILES = [("c", 1, "raw", image_of(1)), ("b", 2, "qcow2", "2026-01-02"), ("a", 3, "raw", "latest")]

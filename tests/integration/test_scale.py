@@ -61,6 +61,7 @@ def test_one_broken_vm_does_not_stop_the_others_and_is_named(world: World, many:
     assert len(world.images(BROKEN)) == 1
 
 
+@pytest.mark.soak
 def test_a_vm_is_forgotten_with_or_without_its_images_and_runs_on(world: World, many: Path) -> None:
     """Of two VMs that run and have images, one keeps them on the backup storage."""
     kept, erased, other = RUNNING

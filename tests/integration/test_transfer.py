@@ -91,6 +91,7 @@ def test_what_shrinks_is_packed_on_a_slow_line(line: Line) -> None:
     line.world.check_newest(VM, FORMATS)
 
 
+@pytest.mark.soak
 def test_a_copy_over_several_connections_is_right(line: Line) -> None:
     line.write("cat /dev/urandom", 48)
     # Time for the connections to come up; on a lab's bare line the copy would be over before.
@@ -139,6 +140,7 @@ def test_a_copy_too_many_waits_for_its_turn(line: Line) -> None:
     line.world.check_newest(VM, FORMATS)
 
 
+@pytest.mark.soak
 def test_a_first_copy_begins_with_what_was_brought(line: Line, tmp_path: Path) -> None:
     """A disk sent by post, a few blocks older than the live one: only those travel."""
     world, seeded = line.world, "post"

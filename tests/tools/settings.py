@@ -44,8 +44,8 @@ def plain(setting: Any) -> str:
     return re.sub(r"C\((.*?)\)", r"\1", setting.description)
 
 
-def sentence(setting: Any) -> list[str]:
-    return [setting.description, f"Variable {WHOSE[setting.scope]}; takes {setting.wanted}."]
+def sentence(setting: Any) -> str:
+    return f"{setting.description} Variable {WHOSE[setting.scope]}; takes {setting.wanted}."
 
 
 class _Dumper(yaml.SafeDumper):
@@ -57,7 +57,7 @@ class _Dumper(yaml.SafeDumper):
 
 
 def _yaml(value: Any) -> str:
-    return yaml.dump(value, Dumper=_Dumper, sort_keys=False, width=100, allow_unicode=True)
+    return yaml.dump(value, Dumper=_Dumper, sort_keys=False, width=120, allow_unicode=True)
 
 
 def defaults() -> str:

@@ -15,6 +15,10 @@ from unit import fakes_cycle
 from unit.libvirt_fakes import UUID, Host, disk, domain, make_host, said
 
 OLD, NEW, NEWEST = "20260112T020000Z", "20260113T020000Z", "20260114T020000Z"
+CAPABILITIES = """<capabilities><guest><os_type>hvm</os_type><arch name='x86_64'><wordsize>64</wordsize>
+<machine canonical='pc-q35-7.2' maxCpus='288'>q35</machine><machine maxCpus='288'>pc-q35-7.2</machine>
+<machine maxCpus='1'>isapc</machine><domain type='qemu'/><domain type='kvm'/></arch></guest>
+<guest><os_type>xen</os_type><arch name='i686'/></guest></capabilities>"""
 STATE = {**fakes_cycle.STATE, "changed": "2026-01-14T02:00:00Z", "why": "site"}
 
 
@@ -31,6 +35,8 @@ def make_standby(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Host:
             "virsh undefine": lambda _words: defined(made, there=False),
             "virsh autostart": said(),
             "virsh domstate": said("shut off (unknown)"),
+            "virsh capabilities": said(CAPABILITIES),
+            "virsh net-list --name": said("default\n\n"),
         }
     )
     for image_id in (OLD, NEW):
@@ -40,7 +46,8 @@ def make_standby(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Host:
 
 def defined(host: Host, there: bool = True, name: str = "erp", uuid: str = UUID) -> Any:
     host.world.answers["virsh list --all --uuid --name"] = said(f"{uuid} {name}\n" if there else "")
-    host.world.answers["virsh dumpxml"] = said(domain(disk(), "<input type='added-by-libvirt'/>"))
+    system = "<type arch='x86_64' machine='pc-q35-7.2'>hvm</type>"
+    host.world.answers["virsh dumpxml"] = said(domain(disk(), "<input type='added-by-libvirt'/>", system=system))
     return said()
 
 

@@ -59,7 +59,8 @@ def build_parser() -> argparse.ArgumentParser:
     add_up(command("up", up, "Start machines, all by default, and build what the cache lacks."))
     sub = command("down", down, "Power machines off, all by default, and keep their disks.")
     sub.add_argument("hosts", nargs="*", metavar="HOST", help="machines to power off")
-    command("destroy", destroy, "Power everything off and remove the machines and their disks.")
+    sub = command("destroy", destroy, "Power everything off and remove the machines and their disks.")
+    sub.add_argument("hosts", nargs="*", metavar="HOST", help="only these; `up` makes new ones, with new host keys")
     command("status", status, "Show the machines and how they are.")
     text = "Run a command as root inside a machine, without the network; its exit code is passed on."
     with_words(command("exec", execute, text, host=True))
@@ -134,9 +135,9 @@ def down(lab: Lab, options: argparse.Namespace) -> None:
     lifecycle.down(lab, chosen(options.hosts))
 
 
-def destroy(lab: Lab, _options: argparse.Namespace) -> None:
+def destroy(lab: Lab, options: argparse.Namespace) -> None:
     """Run ``lab destroy``."""
-    lifecycle.destroy(lab)
+    lifecycle.destroy(lab, chosen(options.hosts))
 
 
 def status(lab: Lab, _options: argparse.Namespace) -> None:

@@ -126,11 +126,15 @@ def down(lab: Lab, names: Sequence[str]) -> None:
             network.network_down(lab)
 
 
-def destroy(lab: Lab) -> None:
-    """Take the lab down and remove its machines and their disks; the cache stays."""
-    down(lab, list(MACHINES))
-    clean(lab)
-    shutil.rmtree(lab.state)
+def destroy(lab: Lab, names: Sequence[str]) -> None:
+    """Take machines down and remove them and their disks, with the last one the lab; the cache stays."""
+    down(lab, names)
+    if set(names) == set(MACHINES):
+        clean(lab)
+        shutil.rmtree(lab.state)
+        return
+    for name in names:
+        shutil.rmtree(lab.machine_dir(name), ignore_errors=True)
 
 
 def crash(lab: Lab, name: str, *, power: bool = False) -> None:

@@ -16,6 +16,7 @@ PLAN = {
     "customer": "acme",
     "who": "mary",
     "autostart": None,
+    "lost_hosts": [],
     "start_unconfirmed": False,
     "vm": "erp",
     "domain": "erp-prod",

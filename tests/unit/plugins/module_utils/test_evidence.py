@@ -56,8 +56,18 @@ WORLD = [
         ({}, "confirm", "nobody sees a, but only somebody who knows can say that it is off"),
         ({"confirmed": True}, "take", "the operator confirmed that it is off"),
         ({"fencing": True}, "fence", "it is powered off to be sure"),
-        ({"fencing": True, "power": "off"}, "take", "a was powered off, and is off"),
-        ({"fencing": True, "power": "failed", "confirmed": True}, "refuse", "could not be powered off for sure"),
+        ({"fencing": True, "power": "off"}, "take", "nobody sees a, and it is off (c: off)"),
+        (
+            {"fencing": True, "power": "failed"},
+            "confirm",
+            "its fence agent can't say that it is off (c: x), but only som",
+        ),
+        ({"fencing": True, "power": "failed", "confirmed": True}, "take", "and the operator confirmed that it is off"),
+        (
+            {"fencing": True, "power": "on", "confirmed": True},
+            "refuse",
+            "a could not be powered off (c: on); switch it",
+        ),
         ({"vm_answers": True, "confirmed": True}, "refuse", "erp runs on a; shut it down there first"),
         ({"seen_by_control": True, "confirmed": True}, "refuse", "a can be reached"),
         ({"seen_by_backup_storage": True, "confirmed": True}, "refuse", "c still reach a: only the way to it"),
@@ -68,7 +78,8 @@ WORLD = [
     ],
 )
 def test_each_row(changes: dict[str, object], action: str, why: str) -> None:
-    decision = decide(replace(DOWN, **changes))  # type: ignore[arg-type]
+    said = {"off": "c: off", "on": "c: on", "failed": "c: x"}.get(str(changes.get("power")), "")
+    decision = decide(replace(DOWN, fenced=said, **changes))  # type: ignore[arg-type]
     assert decision.action == action
     assert why in decision.why
 
@@ -88,13 +99,13 @@ def test_it_is_taken_only_from_a_host_that_is_proven_off_or_that_nobody_sees() -
         assert None not in (seen.seen_by_standby, seen.seen_by_backup_storage)
         assert not any((seen.vm_answers, seen.seen_by_control, seen.seen_by_standby, seen.seen_by_backup_storage))
         if seen.power != "off":
-            assert seen.confirmed and not seen.fencing and seen.power == "unknown"
+            assert seen.confirmed and seen.power != "on"
+            assert seen.power == "failed" or not seen.fencing
 
 
-def test_with_fencing_nobodys_word_replaces_it() -> None:
+def test_a_word_counts_only_where_no_fence_agent_could_say() -> None:
     for seen in WORLD:
-        if seen.fencing and seen.power != "off":
-            assert decide(seen).action != "take"
+        if (seen.fencing and seen.power == "unknown") or seen.power in ("on", "off"):
             assert decide(seen) == decide(replace(seen, confirmed=not seen.confirmed))
 
 

@@ -68,6 +68,15 @@ def test_machines_and_the_vm_have_settings_and_clocks_of_their_own() -> None:
     assert found["nows"] == {"a": None, "b": "2027-01-14T02:00:00Z", "c": None, "localhost": "2026-01-14T02:00:00Z"}
 
 
+@pytest.mark.parametrize("secrets", [{"password": "grapes"}, "grapes", ["grapes"]])
+def test_a_plan_which_is_shown_holds_no_secret(secrets: Any) -> None:
+    fencing = {"resilient_vm_fence_agent": "fence_x", "resilient_vm_fence_secrets": secrets}
+    found = plan(machines={"a": {"ansible_host": "192.0.2.1", **fencing}})
+    assert found["machine_settings"]["a"]["fence_agent"] == "fence_x"
+    assert "grapes" not in str(found)
+    assert "fence_secrets" not in found["machine_settings"]["a"]
+
+
 def test_a_vm_chooses_among_several_machines() -> None:
     found = plan({"resilient_vm_production_host": "a2"}, {"production": ["a", "a2"]})
     assert (found["production"], found["active"]) == ("a2", "a2")

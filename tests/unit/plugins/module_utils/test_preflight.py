@@ -50,6 +50,14 @@ def test_the_first_image_is_taken_and_goes_to_both() -> None:
     assert (decision.active, decision.standby, decision.epoch, decision.uuid) == ("a", "b", 1, UUID)
 
 
+def test_a_history_that_begins_anew_is_told() -> None:
+    decision = decide(World().holds(standby=YESTERDAY))
+    assert decision.take_image
+    assert decision.notes == [f"c has lost its images, of which {YESTERDAY} is on b"]
+    assert decide(World()).notes == []
+    assert decide(World().holds(image(YESTERDAY), standby=YESTERDAY)).notes == []
+
+
 def test_the_next_days_image_counts_from_the_newest() -> None:
     decision = decide(World().holds(image(YESTERDAY), standby=YESTERDAY))
     assert (decision.take_image, decision.why) == (True, "the newest image is of 2026-01-14")

@@ -248,3 +248,39 @@ def test_the_table_has_a_line_a_vm_and_remarks_below() -> None:
 )
 def test_sizes_are_for_people_only_here(count: int, text: str) -> None:
     assert human_size(count) == text
+
+
+BRIDGE = "bridge br0, to which the VM is attached, is not there; make it"
+DRIFT = f"a takeover would not work: on b: {BRIDGE}"
+
+
+def test_what_the_standby_lacks_turns_the_night_red_after_the_image_was_taken() -> None:
+    world = World().holds(image(YESTERDAY), standby=YESTERDAY)
+    good = ran(world)
+    assert failures(good) == []
+    good["cycle_standby"]["unfit"] = [BRIDGE]
+    assert failures(good) == [DRIFT]
+    assert f"    FAILED: {DRIFT}" in recap({"erp": good}, ["erp"])
+
+
+def test_what_it_lacked_before_counts_only_when_it_was_brought_nothing_since() -> None:
+    world = World().holds(image(YESTERDAY), standby=YESTERDAY)
+    world.held["unfit"] = [BRIDGE]
+    run = {**asked(world), **ran(world)}
+    assert failures(run) == [DRIFT]
+    run["cycle_standby"]["unfit"] = []
+    assert failures(run) == []
+    run["cycle_standby"] = {"failed": True, "msg": "b went away"}
+    assert failures(run) == [DRIFT]
+
+
+def test_status_tells_it_as_an_alarm() -> None:
+    world = World().holds(image(YESTERDAY), standby=YESTERDAY)
+    assert status({"erp": asked(world)}, ["erp"])[0]["lacks"] == []
+    world.held["unfit"] = [BRIDGE, "there is no kvm here"]
+    row = status({"erp": asked(world)}, ["erp"])[0]
+    assert row["alarm"] == f"erp could not be taken over: on b: {BRIDGE}"
+    lines = status_table({"erp": asked(world)}, ["erp"])
+    assert f"    ALARM: {row['alarm']}" in lines
+    assert "    a takeover would not work: on b: there is no kvm here" in lines
+    assert not any(DRIFT in line for line in lines)

@@ -68,6 +68,33 @@ def test_a_new_vm_is_made_on_the_host_that_stands_by(world: World) -> None:
     assert decided(world, **wish).host == "a"
 
 
+PLACE = {"restore_to": "place", "restore_path": None, "restore_point": OLD}
+
+
+def test_in_place_it_is_the_active_host_and_takes_a_word_that_is_good_once(world: World) -> None:
+    world.hosts["c"]["state"]["changed"] = "2026-01-10T10:00:00Z"
+    asked = decided(world, **PLACE)
+    assert (asked.host, asked.store, asked.travels, asked.epoch, asked.confirmed) == ("a", "restores", True, 1, False)
+    assert asked.word.startswith(f"erp@{OLD}#")
+    assert decided(world, **PLACE, confirm=f"crm@{OLD}#00000000, {asked.word}").confirmed
+    # For that image only, and while nothing has happened to the VM since.
+    assert not decided(world, **{**PLACE, "restore_point": NEW}, confirm=asked.word).confirmed
+    world.hosts["c"]["state"]["changed"] = "2026-01-15T01:59:59Z"
+    assert not decided(world, **PLACE, confirm=asked.word).confirmed
+    # What was begun goes on without one.
+    world.hosts["c"]["state"]["phase"] = "restoring"
+    begun = decided(world, **PLACE)
+    assert (begun.begun, begun.confirmed) == (True, True)
+
+
+def test_in_place_needs_all_three_machines_and_a_vm_that_is_protected(world: World) -> None:
+    assert "it lives on a" in refused(world, **PLACE, restore_host="b")
+    world.hosts["c"]["state"]["phase"] = "failed_over"
+    assert "erp is in phase failed_over" in refused(world, **PLACE)
+    world.hosts["c"]["state"]["phase"] = "protected"
+    assert "machine b can't be reached" in refused(world.gone("b"), **PLACE)
+
+
 def test_a_machine_that_is_not_needed_may_be_away(world: World) -> None:
     world.gone("a").gone("b")
     assert decided(world).image_id == NEW

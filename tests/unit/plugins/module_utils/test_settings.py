@@ -47,8 +47,8 @@ def test_the_roles_arguments_are_the_tables_in_the_tables_order() -> None:
     for row in TABLE:
         option = OPTIONS[row.variable]
         assert (option["type"], option.get("default")) == (row.type, row.default)
-        assert option["description"][0] == row.description
-        assert row.unit in " ".join(option["description"])
+        assert option["description"].startswith(row.description)
+        assert row.unit in option["description"]
 
 
 def test_the_roles_own_defaults_pass_its_argument_check() -> None:

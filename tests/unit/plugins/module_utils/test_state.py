@@ -40,6 +40,16 @@ def test_a_machine_that_lost_its_document_gets_the_newest_of_the_others() -> Non
     assert (settled.epoch, settled.active, settled.standby, settled.phase) == (2, "b", "a", "failed_over")
 
 
+def test_a_new_backup_storage_hears_both_hosts_before_it_says_who_is_active() -> None:
+    with pytest.raises(ResilientVmError) as failure:
+        settle(WANTED, "c", None, {"a": FIRST}, NOW, silent=["b"])
+    for words in ("c knows nothing of acme/erp", "a says a is its active host", "b can't be asked", '["b"]'):
+        assert words in str(failure.value)
+    # Nothing to be older than, or a document of its own: nobody is waited for.
+    assert settle(WANTED, "c", None, {}, NOW, silent=["b"]) == FIRST
+    assert settle(WANTED, "c", MOVED, {"b": MOVED}, NOW, silent=["a"]) == MOVED
+
+
 @pytest.mark.parametrize(
     "wanted",
     [

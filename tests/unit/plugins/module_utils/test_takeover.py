@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from copy import deepcopy
+from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,9 @@ PLAN: dict[str, Any] = {
     "machines": ["a", "b", "c"],
     "addresses": {name: {"address": f"192.0.2.1{number}", "port": 22} for number, name in enumerate("abc", 1)},
     "guest_address": None,
+    "max_data_loss_hours": 10,
+    "despite_findings": False,
+    "machine_settings": {name: {"fence_agent": None} for name in "abc"},
 }
 STATE = {
     "epoch": 1,
@@ -83,6 +87,14 @@ def test_a_run_that_was_cut_off_goes_on_and_looks_again() -> None:
         decide(PLAN, facts(state=begun, own=STATE, looks={**DARK, CONTROL: {"a": "ssh answers"}}))
 
 
+def test_the_limit_of_what_may_be_lost_is_the_operators_and_binds_nobody_half_way() -> None:
+    begun = {"epoch": 2, "active": "b", "standby": "a", "phase": "failing_over"}
+    assert decide({**PLAN, "max_data_loss_hours": 1}, facts(state=begun, own=STATE)).action == "take"
+    with pytest.raises(ResilientVmError, match="-e resilient_vm_max_data_loss_hours=10 to go on"):
+        decide({**PLAN, "max_data_loss_hours": 9}, facts(), "erp@a#1-0badcafe")
+    assert decide({**PLAN, "max_data_loss_hours": 10}, facts(), "erp@a#1-0badcafe").action == "take"
+
+
 def test_what_was_taken_over_stays_where_it_is() -> None:
     over = {"epoch": 2, "active": "b", "standby": "a", "phase": "failed_over"}
     assert decide(PLAN, facts(state=over, domain="running")).action == "nothing"
@@ -103,6 +115,11 @@ REFUSALS: list[tuple[dict[str, Any], str]] = [
     (
         {"current": {**GENERATION, "id": "20260115T020000Z", "complete": False}},
         "generation 20260115T020000Z of erp on b is damaged, so nothing can be started there; it also holds 20260114T",
+    ),
+    (
+        {"current": {**GENERATION, "id": "20260113T020000Z", "instant": "2026-01-13T02:00:00Z"}},
+        "generation 20260113T020000Z of erp on b is 1 d 9 h old, and what was written since would be lost; "
+        "resilient_vm_max_data_loss_hours allows 10: run it again with -e resilient_vm_max_data_loss_hours=34 to go on",
     ),
     ({"domain": "running"}, "erp is running on b already, which only stands by"),
     ({"version": "2+y"}, "the mover on b is 1+x protocol 1, not this collection's"),
@@ -136,6 +153,71 @@ def test_no_word_is_taken_from_a_schedule() -> None:
     with pytest.raises(ResilientVmError, match="in a scheduled job"):
         decide(PLAN, facts(), "erp@a#1-0badcafe", scheduled=True)
     assert decide(PLAN, facts(), scheduled=True).action == "confirm"
+
+
+FENCED_PLAN = {**PLAN, "machine_settings": {name: {"fence_agent": "fence_x"} for name in "abc"}}
+OFF, ON, SILENT = ({"power": power, "told": f"fence_x: {power}"} for power in ("off", "on", "failed"))
+
+
+def test_what_b_could_not_start_is_not_taken_over_unless_somebody_knows_better() -> None:
+    short = facts()
+    short.standbys["b"]["unfit"] = ["the VM takes 2.0 GiB of memory, and 1.0 GiB is free here; stop something here"]  # type: ignore[index]
+    with pytest.raises(ResilientVmError) as refused:
+        decide(PLAN, short, "erp@a#1-0badcafe")
+    said = str(refused.value).splitlines()
+    assert said[0].startswith("b could not start erp: the VM takes 2.0 GiB of memory, and 1.0 GiB is free here")
+    assert "run it again with -e resilient_vm_despite_findings=true" in said[1]
+    assert decide({**PLAN, "despite_findings": True}, short, "erp@a#1-0badcafe").action == "take"
+    # It was found fit when it was decided; now nothing else may run it.
+    begun = facts(state={"epoch": 2, "active": "b", "standby": "a", "phase": "failing_over"}, own=STATE)
+    begun.standbys["b"]["unfit"] = ["a bridge is missing"]  # type: ignore[index]
+    assert decide(PLAN, begun).action == "take"
+
+
+def fenced(*results: dict[str, str], **changes: Any) -> Facts:
+    return replace(facts(**changes), fenced=list(zip("cb"[: len(results)], results, strict=True)))
+
+
+def test_where_it_can_be_powered_off_nobody_is_asked() -> None:
+    assert decide(FENCED_PLAN, facts()).action == "fence"
+    # One who gives a word all the same does not keep it from being sure; an old word does no harm.
+    assert decide(FENCED_PLAN, facts(), "erp@a#1-0badcafe").action == "fence"
+    for word in ("", "erp@a#1-0badcafe"):
+        decision = decide(FENCED_PLAN, fenced(SILENT, OFF), word)
+        assert (decision.action, decision.nonce) == ("take", "")
+        assert decision.evidence["fenced"] == "c: fence_x: failed; b: fence_x: off"
+    assert decide(FENCED_PLAN, facts(), scheduled=True).action == "fence"
+
+
+def test_where_that_fails_the_word_is_needed_and_counts() -> None:
+    asked = decide(FENCED_PLAN, fenced(SILENT, SILENT))
+    assert (asked.action, asked.nonce) == ("confirm", "")
+    given = decide(FENCED_PLAN, fenced(SILENT, SILENT), "erp@a#1-0badcafe")
+    assert (given.action, given.nonce) == ("take", "0badcafe")
+    with pytest.raises(ResilientVmError, match=r"a could not be powered off .*; switch it off by hand"):
+        decide(FENCED_PLAN, fenced(ON, SILENT), "erp@a#1-0badcafe")
+
+
+@pytest.mark.parametrize("machine", ["b", "c", CONTROL])
+def test_an_agent_that_lies_is_not_believed(machine: str) -> None:
+    looks = {**DARK, machine: {**DARK[machine], "a": "port 22 answers"}}
+    with pytest.raises(ResilientVmError, match=r"is not taken over: .*reach"):
+        decide(FENCED_PLAN, fenced(OFF, looks=looks))
+
+
+def test_nothing_is_powered_off_for_a_takeover_that_would_not_come() -> None:
+    for changes, why in REFUSALS:
+        with pytest.raises(ResilientVmError) as refused:
+            decide(FENCED_PLAN, facts(**changes))
+        assert why in str(refused.value)
+
+
+def test_a_run_that_was_cut_off_makes_sure_again() -> None:
+    begun = {"epoch": 2, "active": "b", "standby": "a", "phase": "failing_over"}
+    assert decide(FENCED_PLAN, facts(state=begun, own=STATE)).action == "fence"
+    assert decide(FENCED_PLAN, fenced(OFF, state=begun, own=STATE)).action == "take"
+    # The word was used, or the host was off, when it was decided.
+    assert decide(FENCED_PLAN, fenced(SILENT, SILENT, state=begun, own=STATE)).action == "take"
 
 
 LOOK = st.dictionaries(st.sampled_from(["a", "c", "erp"]), st.sampled_from(["", "answers"]))

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from unit.libvirt_fakes import UUID, Host
-from unit.standby_fakes import NEW, NEWEST, OLD, make_standby
+from unit.libvirt_fakes import UUID, Host, said
+from unit.standby_fakes import CAPABILITIES, NEW, NEWEST, OLD, make_standby
 
 from ansible_collections.edgecloud.resilient_vm.plugins.module_utils import _standby
 from ansible_collections.edgecloud.resilient_vm.plugins.modules import standby_info, vm_standby
@@ -47,11 +47,27 @@ def test_check_mode_tells_what_will_be_done_and_does_nothing(run_module: Run, ho
     planned = run_module(vm_standby, wish, check_mode=True, diff=True)
     assert not os.path.lexists(host.layout.current) and not host.world.asked("virsh define")
     done = run_module(vm_standby, wish, diff=True)
-    assert planned == done
+    # What libvirt made of it can be looked at only once it is there.
+    assert "unfit" not in planned
+    assert done == {**planned, "unfit": []}
     assert [done[name] for name in ("changed", "current", "switched", "defined")] == [True, NEW, True, True]
     assert done["erased"] == [OLD]
     assert [done["diff"][side]["current"] for side in ("before", "after")] == [None, NEW]
     assert run_module(vm_standby, wish)["changed"] is False
+
+
+def test_why_it_could_not_start_here_is_told_by_both(run_module: Run, host: Host) -> None:
+    host.world.answers["virsh capabilities"] = said(CAPABILITIES.replace("7.2", "7.0"))
+    os.mkdir(host.layout.running)
+    done = run_module(vm_standby, args(host, image_id=NEW, epoch=1))
+    assert [text.split(";")[0] for text in done["unfit"]] == [
+        "QEMU here does not know machine type pc-q35-7.2",
+        f"{host.layout.running} holds disks of an earlier time",
+    ]
+    assert told(run_module, host)["unfit"] == done["unfit"]
+    # What runs here is no standby.
+    host.world.answers["virsh domstate"] = said("running (booted)")
+    assert told(run_module, host)["unfit"] == []
 
 
 def test_taking_a_vm_away_twice_changes_once(run_module: Run, host: Host) -> None:
