@@ -36,7 +36,11 @@ _SITE = "run the site playbook"
 # off, over.
 _FIRST, _RESUMED, _OVER = ("protected", "restoring"), "failing_over", "failed_over"
 CONTROL = "localhost"
-_UP = re.compile(r"refused|denied|verification failed|closed by|reset by|kex_exchange", re.IGNORECASE)
+# What ssh says when something at the other end answered: refused, or let in no further.
+_UP = re.compile(r"refused|denied|verification failed", re.IGNORECASE)
+# The same of a connection that ended, but only of one to an address: behind a jump host or another ProxyCommand ssh
+# names port 65535 of UNKNOWN, and what closed it is the proxy, as it does when it finds nobody there.
+_ENDED, _BEHIND_PROXY = re.compile(r"closed by|reset by|kex_exchange", re.IGNORECASE), "UNKNOWN port"
 
 
 @dataclass(frozen=True)
@@ -256,8 +260,7 @@ def looks_of(answers: Mapping[str, Any], tried: Mapping[str, Any], active: str) 
         if "seen" in answer
     }
     said = str(tried.get("msg") or "") if tried.get("unreachable") else "ssh answers"
-    # Refused, or let in no further: something is up there.
-    up = not tried.get("unreachable") or _UP.search(said)
+    up = not tried.get("unreachable") or _UP.search(said) or (_ENDED.search(said) and _BEHIND_PROXY not in said)
     return {**looks, CONTROL: {active: " ".join(said.split()) if up else ""}}
 
 

@@ -255,6 +255,34 @@ def test_nothing_is_taken_over_while_anybody_sees_the_old_host(
         ({"unreachable": True, "msg": "ssh: connect to host a port 22: Connection timed out"}, False),
         ({"unreachable": True, "msg": "Connection timed out during banner exchange"}, False),
         ({"unreachable": True, "msg": "ssh: connect to host a port 22: No route to host"}, False),
+        ({"unreachable": True, "msg": "kex_exchange_identification: read: Connection reset by peer"}, True),
+        ({"unreachable": True, "msg": "Connection closed by 192.0.2.11 port 22"}, True),
+        # What a proxy that finds nobody there makes ssh say, and a jump host.
+        (
+            {
+                "unreachable": True,
+                "msg": "nc: can't connect to remote host (192.0.2.11): No route to host\n"
+                "kex_exchange_identification: Connection closed by remote host\n"
+                "Connection closed by UNKNOWN port 65535",
+            },
+            False,
+        ),
+        (
+            {
+                "unreachable": True,
+                "msg": "channel 0: open failed: connect failed: No route to host\nstdio forwarding failed\n"
+                "Connection closed by UNKNOWN port 65535",
+            },
+            False,
+        ),
+        (
+            {
+                "unreachable": True,
+                "msg": "channel 0: open failed: connect failed: Connection refused\nstdio forwarding failed\n"
+                "Connection closed by UNKNOWN port 65535",
+            },
+            True,
+        ),
     ],
 )
 def test_what_the_control_node_makes_of_an_attempt(tried: dict[str, Any], up: bool) -> None:
