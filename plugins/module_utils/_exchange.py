@@ -36,8 +36,6 @@ RECORD = "exchange.json"
 ASIDE = "aside.json"
 _FORMATS = ("raw", "qcow2")
 _NVRAM = "nvram"
-# Converting a large disk takes hours; nothing waits for it but the person who asked.
-_CONVERT_SECONDS = 7 * 86400.0
 
 
 @dataclass(frozen=True)
@@ -168,7 +166,7 @@ def prepare(
             continue
         size, work = sizes[file["target"]], os.path.join(layout.directory, f".{file['target']}.exchange")
         try:
-            source = _as_raw(file, work, run)
+            source = _seed.as_raw(file["path"], file["format"], work, run)
             # A disk that was resized since serves nothing: all of it travels.
             if os.path.getsize(source) == size:
                 seed = _seed.Seed(file["target"], source, size)
@@ -176,14 +174,6 @@ def prepare(
         finally:
             if os.path.exists(work):
                 os.unlink(work)
-
-
-def _as_raw(file: Mapping[str, str], work: str, run: Runner) -> str:
-    if file["format"] == "raw":
-        return file["path"]
-    words = ["qemu-img", "convert", "-q", "-f", file["format"], "-O", "raw", file["path"], work]
-    run(words, timeout_seconds=_CONVERT_SECONDS)
-    return work
 
 
 def _stop(virsh: Virsh, wish: Wish, sleep: Callable[[float], None]) -> None:

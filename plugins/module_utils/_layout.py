@@ -130,6 +130,10 @@ class Layout:
     def running(self) -> str:
         return self._in("running")
 
+    def before(self, epoch: int) -> str:
+        """On a host that the VM left at this epoch: what belongs to the disks that it had there before."""
+        return self._in(f"before-e{epoch}")
+
     @property
     def scratch(self) -> str:
         return self._in("scratch")

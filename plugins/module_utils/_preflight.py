@@ -12,13 +12,16 @@ from typing import Any
 
 from . import _clock, _human
 from ._domain import STOPPED
+from ._due import image_due
 from ._errors import ResilientVmError
 
-__all__ = ["Decision", "Facts", "active_host", "examine", "image_due", "standby_host"]
+__all__ = ["Decision", "Facts", "active_host", "examine", "standby_host"]
 
 _SITE = "run the site playbook"
-# Phases in which images are taken; in the second there is no standby to bring up to date.
-_CYCLE_PHASES = ("protected", "failed_over")
+_REPROTECT = "; when that is up again, run the reprotect playbook"
+# Phases in which images are taken, and those of them in which there is a standby to bring up to date.
+_CYCLE_PHASES = ("protected", "failed_over", "reprotecting")
+_STANDBY_PHASES = ("protected", "reprotecting")
 
 
 @dataclass(frozen=True)
@@ -51,6 +54,8 @@ class Decision:
     keep_checkpoint: str
     close_leftovers: bool
     refresh_standby: bool
+    # It becomes the standby by that, for the first time since the VM left it.
+    reprotects: bool
     standby_generation: str | None
     prune: bool
     # Where the image goes, with the room there, for the snapshot's estimate.
@@ -70,28 +75,6 @@ def active_host(plan: Mapping[str, Any], hosts: Mapping[str, Mapping[str, Any]])
 def standby_host(plan: Mapping[str, Any], hosts: Mapping[str, Mapping[str, Any]]) -> str:
     """The other one of the two hosts."""
     return str(plan["standby"] if active_host(plan, hosts) == plan["production"] else plan["production"])
-
-
-def image_due(
-    newest: str | None, now: datetime, plan: Mapping[str, Any], of_former_epoch: bool = False
-) -> tuple[bool, str]:
-    """Whether an image is to be taken, and why (not): architecture's rule of one image a calendar day.
-
-    The second condition keeps a run that slipped past midnight from costing the next evening's image.
-    """
-    if plan["force"]:
-        return True, "resilient_vm_force is set"
-    if newest is None:
-        return True, "there is no image yet"
-    if of_former_epoch:
-        return True, "the newest image is from before the VM changed its host"
-    taken = _clock.instant(newest)
-    zone = _clock.zone(plan["timezone"])
-    if _clock.calendar_day(taken, zone) != _clock.calendar_day(now, zone):
-        return True, f"the newest image is of {_clock.calendar_day(taken, zone)}"
-    if now - taken >= timedelta(hours=plan["min_interval_hours"]):
-        return True, f"the newest image is older than {plan['min_interval_hours']} hours"
-    return False, f"image {newest} is of today"
 
 
 def examine(plan: Mapping[str, Any], facts: Facts) -> Decision:
@@ -118,6 +101,8 @@ class _Examination:
         self.standby = standby_host(plan, facts.hosts)
         self.stored = facts.images.get(self.storage_host) or {}
         self.held = facts.standbys.get(self.standby) or {}
+        # Whether that host is still to be made ready to stand by.
+        self.former = False
         self.problems: list[str] = []
         self.later: list[str] = []
         self.notes: list[str] = []
@@ -147,6 +132,8 @@ class _Examination:
         if due and not take:
             why = f"one is due ({why}), but {self.active} is out of reach"
         current = (self.held.get("current") or {}).get("id") or self._last_sent()
+        reprotects = state.get("phase") == "reprotecting"
+        standby = self.usable[self.standby] and state.get("phase") in _STANDBY_PHASES and not self.former
         return Decision(
             take_image=take,
             why=why,
@@ -160,9 +147,8 @@ class _Examination:
             adopt_id=adopt_id,
             keep_checkpoint=(newest or {}).get("checkpoint") or "",
             close_leftovers=self.usable[self.active] and not take and self._leftovers(newest),
-            refresh_standby=self.usable[self.standby]
-            and state.get("phase") == "protected"
-            and (take or self._standby_behind(newest)),
+            refresh_standby=standby and (take or reprotects or self._standby_behind(newest)),
+            reprotects=standby and reprotects,
             standby_generation=current,
             # After an image, and for what a killed run left; never when this night's image can't be had.
             prune=take or (newest is not None and not due),
@@ -173,7 +159,7 @@ class _Examination:
                     "reserve_bytes": self.plan["machine_settings"][name]["reserve_bytes"],
                 }
                 for name in (self.storage_host, self.standby)
-                if take and self.usable[name] and (name == self.storage_host or state.get("phase") == "protected")
+                if take and self.usable[name] and (name == self.storage_host or standby)
             ],
             later=self.later,
             notes=self.notes,
@@ -229,6 +215,15 @@ class _Examination:
         phase = (said.get(self.storage_host) or {}).get("phase")
         if phase == "failed_over":
             self.later.append(self._alone(known.pop(self.standby, None)))
+        elif phase == "reprotecting":
+            follows = known.pop(self.standby, None) == known.get(self.storage_host)
+            # A run that was cut off may not have told it.
+            self.former = bool(self.held.get("former")) or not follows
+            if self.former:
+                self.later.append(
+                    f"{self.standby} still has {self.vm} as it was before {self.active} took it over, and does not "
+                    "stand by; run the reprotect playbook again"
+                )
         if len(set(known.values())) > 1:
             told = ", ".join(f"{name}: epoch {epoch} on {active}" for name, (epoch, active) in sorted(known.items()))
             self.problems.append(
@@ -245,8 +240,8 @@ class _Examination:
     def _alone(self, told: tuple[int, str] | None) -> str:
         """After a takeover; the host it was taken from need not have heard of it."""
         if told is None or told[1] == self.active:
-            return f"nobody stands by for {self.vm} since {self.active} took it over from {self.standby}"
-        return f"{self.standby} holds {self.vm} as it was at epoch {told[0]}, and does not stand by"
+            return f"nobody stands by for {self.vm} since {self.active} took it over from {self.standby}{_REPROTECT}"
+        return f"{self.standby} holds {self.vm} as it was at epoch {told[0]}, and does not stand by{_REPROTECT}"
 
     def _check_clocks(self) -> None:
         limit = self.plan["max_clock_skew_seconds"]

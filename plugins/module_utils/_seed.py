@@ -19,12 +19,15 @@ from ._errors import ResilientVmError
 from ._files import as_owner_of, clone_descriptor, data_ranges, fsync_directory, locked, read_json
 from ._incoming import boot_id, write_record
 from ._layout import Layout
+from ._process import Runner
 from ._store import Store
 
-__all__ = ["Seed", "check", "lay", "seeds_of"]
+__all__ = ["Seed", "as_raw", "check", "lay", "seeds_of"]
 
 _CHUNK = 16 * BLOCK_SIZE
 _QCOW2 = b"QFI\xfb"
+# Converting a large disk takes hours; nothing waits for it but the person who asked.
+_CONVERT_SECONDS = 7 * 86400.0
 
 
 class Seed:
@@ -138,6 +141,15 @@ def _lay_disk(source: int, raw: str, digests: str, size_bytes: int) -> None:
                 offset += len(data)
         target.flush()
         os.fsync(target.fileno())
+
+
+def as_raw(path: str, image_format: str, work: str, run: Runner) -> str:
+    """Path of a disk's content as a raw file: its own, or ``work``, which is made then and the caller's to erase."""
+    if image_format == "raw":
+        return path
+    words = ["qemu-img", "convert", "-q", "-f", image_format, "-O", "raw", path, work]
+    run(words, timeout_seconds=_CONVERT_SECONDS)
+    return work
 
 
 def seeds_of(paths: Mapping[str, str], sizes: Mapping[str, int]) -> list[Seed]:

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from . import _definition, _standby_xml, _units, _virsh
+from . import _aside, _definition, _standby_xml, _units, _virsh
 from ._domain import STOPPED
 from ._errors import ResilientVmError
 from ._files import fsync_directory, locked, read_json, write_json
@@ -301,5 +301,8 @@ def information(layout: Layout, run: Runner, domain: str) -> dict[str, Any]:
         "defined": uuid is not None,
         "uuid": uuid,
         "state": virsh.state(uuid)[0] if uuid else None,
+        # Asked for only while it matters: it takes two more processes for each VM.
+        "former": (read_json(layout.state) or {}).get("phase") not in (None, "protected")
+        and _aside.is_former(layout, run, uuid),
         "problems": problems,
     }

@@ -49,6 +49,7 @@ standbys:
       defined: true
       uuid: 11111111-2222-4333-8444-555555555555
       state: shut off
+      former: false
       problems: []
   contains:
     current:
@@ -77,6 +78,12 @@ standbys:
     state:
       description: Its state in libvirt's words, or null.
       type: str
+      returned: success
+    former:
+      description:
+        - Whether the host has the VM still as it ran there before it moved, so that it can't stand by for it. Not
+          looked at, and V(false), in phase V(protected).
+      type: bool
       returned: success
     unfit:
       description: Why this host could not start it now, a sentence each; empty also when it stands by with nothing.

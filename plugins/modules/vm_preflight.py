@@ -69,6 +69,7 @@ decision:
     epoch: 1
     newest_id: 20260113T020000Z
     refresh_standby: true
+    reprotects: false
     prune: true
     later: []
     notes: []
@@ -123,6 +124,10 @@ decision:
       returned: success
     refresh_standby:
       description: Whether the standby host is brought up to the newest image.
+      type: bool
+      returned: success
+    reprotects:
+      description: Whether the standby host becomes that by it, for the first time since the VM left it.
       type: bool
       returned: success
     standby_generation:

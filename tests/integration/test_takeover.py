@@ -18,6 +18,7 @@ from integration.world import STORE, Played, World
 
 # One whose guest agent tells what its disks hold, and small ones without an agent.
 BOOKS, SPARE, RIVAL = "books", "spare", "rival"
+BALLAST_MIB = 24
 VMS = (BOOKS, SPARE, RIVAL)
 NIGHT = "2026-01-14T02:00:00Z"
 MORNING = "2026-01-14T11:30:00Z"
@@ -44,6 +45,9 @@ class Office:
         lines = self.world.on(host, f"cat {STORE}/{vm}/journal.jsonl").splitlines()
         return [(entry["what"], entry["epoch"], entry["active"]) for entry in map(json.loads, lines)]
 
+    def disks(self, host: str, vm: str) -> list[str]:
+        return self.world.on(host, f"virsh domblklist {vm} | awk '/\\//{{print $2}}'").split()
+
     def word(self, vm: str) -> str:
         """What the refusal says has to be given."""
         said = " ".join(self.play("failover", vm, expect=1).output.split())
@@ -59,16 +63,17 @@ def office(machines: World, tmp_path_factory: pytest.TempPathFactory) -> Iterato
     extra = machines.inventory_file(tmp_path_factory.mktemp("inventory") / "office.json", {vm: {} for vm in VMS})
     office = Office(machines, extra)
     running = machines.on("a", "virsh list --name").split()
-    machines.lab("guest", "create", "a", BOOKS, "--kind", "two-disk", "--start")
+    machines.lab("guest", "create", "a", BOOKS, "--kind", "two-disk", "--rate", "0", "--start")
     for vm in (SPARE, RIVAL):
         machines.lab("guest", "create", "a", vm, "--kind", "tiny", "--start")
     machines.on("a", f"virsh autostart {BOOKS}")
     machines.play("site", "--limit", ",".join((*VMS, "lab_machines")), inventory=[extra])
+    machines.in_guest(BOOKS, f"dd if=/dev/urandom of=/disk/vda/ballast bs=1M count={BALLAST_MIB} 2>&1")
     machines.in_guest(BOOKS, "echo before > /disk/vda/key; echo before > /disk/vdb/key; sync")
     office.play("daily", ",".join(VMS), now=NIGHT)
     machines.in_guest(BOOKS, "echo after > /disk/vda/late; sync")
     yield office
-    machines.lab("up", "a")
+    machines.lab("up", "a", "b")
     for host in ("a", "b"):
         for vm in VMS:
             machines.on(host, f"virsh destroy {vm}", check=False)
@@ -158,6 +163,12 @@ def test_the_next_night_backs_b_up(office: Office) -> None:
     assert office.world.in_guest(BOOKS, "cat /disk/vda/key", on="b") == "at b"
 
 
+def test_nothing_stands_by_while_a_is_down(office: Office) -> None:
+    said = " ".join(office.play("reprotect", BOOKS, now="2026-01-15T09:00:00Z", expect=1).output.split())
+    assert "nothing stands by before all three machines answer" in said
+    assert office.state("c", BOOKS)["phase"] == "failed_over"
+
+
 def test_a_comes_back_and_starts_nothing_of_it(office: Office) -> None:
     on = office.world.on
     office.world.lab("up", "a")
@@ -180,18 +191,63 @@ def test_with_a_back_the_night_still_backs_b_up_and_says_what_is_missing(office:
     assert "a holds books as it was at epoch 1, and does not stand by" in played.output
 
 
-def test_the_way_back_by_hand_makes_a_its_standby(office: Office) -> None:
-    """As the page on takeover has it; A's old disks stay where they are."""
-    who = {"customer": "acme", "vm": BOOKS, "who": "a test"}
-    office.world.on("a", f"virsh undefine {BOOKS} --nvram --checkpoints-metadata")
-    for step in ("begin_reprotect", "finish_reprotect"):
-        asked = {**who, "transition": step, "epoch": 2, "why": "a is back"}
-        decided = office.world.play_module("c", "vm_state", asked)["state"]
-    for host in ("a", "b"):
-        office.world.play_module(host, "vm_state", {**who, "document": decided})
-    office.play("daily", BOOKS, now="2026-01-17T02:00:00Z")
-    assert office.world.on("a", f"readlink {STORE}/{BOOKS}/current") == "generations/20260117T020000Z"
+def test_killed_in_between_the_night_still_takes_its_image(office: Office) -> None:
+    asked = {"inventory": [office.inventory], "now": "2026-01-16T09:00:00Z"}
+    process = office.world.start_play("reprotect", "--limit", BOOKS, **asked)
+    office.world.wait_until(lambda: office.state("c", BOOKS)["phase"] == "reprotecting", 60, "it has begun")
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    played = office.play("daily", BOOKS, now="2026-01-17T02:00:00Z", expect=1)
+    assert office.world.images(BOOKS)[-1] == "20260117T020000Z", played.output
+    assert "run the reprotect playbook again" in played.output
+    assert office.world.on("a", f"virsh domstate {BOOKS}") == "shut off"
+
+
+def test_reprotect_makes_a_its_standby(office: Office) -> None:
+    """Only what differs from the disks that it had comes over, and these are kept."""
+    on, disks = office.world.on, office.disks("a", BOOKS)
+    on("a", f"mkdir -p /tmp/known; for disk in {' '.join(disks)}; do sha256sum < $disk; done > /tmp/known/{BOOKS}")
+    played = office.play("reprotect", BOOKS, now="2026-01-17T09:00:00Z")
+    for host in ("a", "b", "c"):
+        found = office.state(host, BOOKS)
+        assert (found["active"], found["phase"], found["epoch"]) == ("b", "protected", 2), played.output
+    assert on("a", f"readlink {STORE}/{BOOKS}/current") == "generations/20260117T020000Z"
     office.world.check_image(BOOKS, "20260117T020000Z", "a")
-    assert CLOSED in office.world.on("a", f"virsh start {BOOKS} 2>&1 >/dev/null || true")
+    sent = json.loads(on("c", f"cat {STORE}/{BOOKS}/transfer/refresh.result.json"))["bytes_sent"]
+    assert 0 < sent < BALLAST_MIB << 18
+    kept = " ".join(f"{disk}.before-e2" for disk in disks)
+    assert on("a", f"for disk in {kept}; do sha256sum < $disk; done") == on("a", f"cat /tmp/known/{BOOKS}")
+    uuid = on("b", f"virsh domuuid {BOOKS}")
+    assert uuid in on("a", f"grep '<uuid>' {STORE}/{BOOKS}/before-e2/domain.xml")
+    assert CLOSED in on("a", f"virsh start {BOOKS} 2>&1 >/dev/null || true")
+    again = office.play("reprotect", BOOKS, now="2026-01-17T09:30:00Z")
+    assert again.changed == 0
+    assert f"a stands by for {BOOKS} already" in again.output
     said = " ".join(office.play("failover", BOOKS, expect=1).output.split())
     assert "b can be reached; shut books down there" in said
+
+
+def test_and_back_again_the_same_way(office: Office) -> None:
+    """A takes it over from B, and B, which has its disks where a takeover puts them, stands by again."""
+    world, now = office.world, "2026-01-17T11:30:00Z"
+    assert world.in_guest(BOOKS, "cat /disk/vda/key", on="b") == "at b"
+    world.lab("crash", "b")
+    said = office.play("failover", BOOKS, expect=1, now=now).output
+    word = re.search(rf"resilient_vm_confirm=({BOOKS}@b#2-[0-9a-f]{{8}})", said)
+    assert word, said
+    office.play("failover", BOOKS, now=now, confirm=word.group(1))
+    assert world.in_guest(BOOKS, "cat /disk/vda/key", on="a") == "at b"
+    world.lab("up", "b")
+    world.wait_until(
+        lambda: "the VM moved while this host was away" in world.on("b", "journalctl -b -u resilient-vm-gate -o cat"),
+        60,
+        "b has asked",
+    )
+    played = office.play("reprotect", BOOKS, now="2026-01-18T02:00:00Z")
+    for host in ("a", "b", "c"):
+        found = office.state(host, BOOKS)
+        assert (found["active"], found["phase"], found["epoch"]) == ("a", "protected", 3), played.output
+    assert [world.manifest(BOOKS, image)["epoch"] for image in world.images(BOOKS)] == [1, 2, 2, 2, 3]
+    world.check_image(BOOKS, "20260118T020000Z", "b")
+    assert not world.on("b", f"ls -d {STORE}/{BOOKS}/running || true")
+    assert "vda.qcow2" in world.on("b", f"ls {STORE}/{BOOKS}/before-e3/running")

@@ -14,12 +14,12 @@ from hypothesis import strategies as st
 from unit.fakes_cycle import UUID, VERSION, World, image, plan
 
 from ansible_collections.edgecloud.resilient_vm.plugins.module_utils import _clock
+from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._due import image_due
 from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._errors import ResilientVmError
 from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._preflight import (
     Decision,
     Facts,
     examine,
-    image_due,
 )
 
 YESTERDAY, TODAY = "20260114T020000Z", "20260115T013000Z"
