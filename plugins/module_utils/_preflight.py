@@ -20,8 +20,8 @@ __all__ = ["Decision", "Facts", "active_host", "examine", "standby_host"]
 _SITE = "run the site playbook"
 _REPROTECT = "; when that is up again, run the reprotect playbook"
 # Phases in which images are taken, and those of them in which there is a standby to bring up to date.
-_CYCLE_PHASES = ("protected", "failed_over", "reprotecting")
-_STANDBY_PHASES = ("protected", "reprotecting")
+_CYCLE_PHASES = ("protected", "switching", "failed_over", "reprotecting")
+_STANDBY_PHASES = ("protected", "switching", "reprotecting")
 
 
 @dataclass(frozen=True)
@@ -215,6 +215,10 @@ class _Examination:
         phase = (said.get(self.storage_host) or {}).get("phase")
         if phase == "failed_over":
             self.later.append(self._alone(known.pop(self.standby, None)))
+        elif phase == "switching":
+            self.later.append(
+                f"{self.vm} is down to move from {self.active} to {self.standby}; run the switchover playbook again"
+            )
         elif phase == "reprotecting":
             follows = known.pop(self.standby, None) == known.get(self.storage_host)
             # A run that was cut off may not have told it.

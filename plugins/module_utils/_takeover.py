@@ -32,9 +32,9 @@ __all__ = [
 ]
 
 _SITE = "run the site playbook"
-# Phases that a takeover may be found in: not begun (a host may go down while it restores), begun by a run that was cut
-# off, over.
-_FIRST, _RESUMED, _OVER = ("protected", "restoring"), "failing_over", "failed_over"
+# Phases that a takeover may be found in: not begun (a host may go down while it restores, or while the VM leaves it),
+# begun by a run that was cut off, over.
+_FIRST, _RESUMED, _OVER = ("protected", "switching", "restoring"), "failing_over", "failed_over"
 CONTROL = "localhost"
 # What ssh says when something at the other end answered: refused, or let in no further.
 _UP = re.compile(r"refused|denied|verification failed", re.IGNORECASE)

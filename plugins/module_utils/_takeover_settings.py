@@ -47,6 +47,11 @@ TAKEOVER: tuple[Setting, ...] = (
         minimum=0,
     ),
     Setting(
+        "switch_to",
+        "str",
+        "Host on which the VM shall live after the switchover playbook; one of its two.",
+    ),
+    Setting(
         "fence_agent",
         "str",
         "Fence agent (a program with their standard interface) that powers this host off before a takeover.",

@@ -55,9 +55,12 @@ TABLE = (
     Transition("protect", ("unprotected",), "protected", "the site playbook registers it"),
     Transition("unprotect", ("protected", "failed_over"), "unprotected", "the unprotect playbook forgets it"),
     Transition("begin_switch", ("protected",), "switching", "a planned change of hosts begins"),
-    Transition("switch", ("switching",), "protected", "last image is on the other host, which takes over", swaps=True),
+    # Nobody stands by before the host that it left holds a generation.
+    Transition("switch", ("switching",), "reprotecting", "the last image is on the other host", swaps=True),
     Transition("give_up_switch", ("switching",), "protected", "it stays where it was"),
-    Transition("fail_over", ("protected", "restoring"), "failing_over", "its active host is down", swaps=True),
+    Transition(
+        "fail_over", ("protected", "switching", "restoring"), "failing_over", "its active host is down", swaps=True
+    ),
     Transition("finish_failover", ("failing_over",), "failed_over", "it runs on the other host"),
     Transition("undo_failover", ("failed_over",), "protected", "back to the host it was taken from", swaps=True),
     Transition("begin_reprotect", ("failed_over",), "reprotecting", "the returned host is made a standby"),

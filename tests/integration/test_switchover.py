@@ -1,0 +1,110 @@
+# Copyright (c) 2026, edgecloud.resilient_vm contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A VM moves to its other host and back, on purpose: nothing that was written is missing, and it never runs twice."""
+
+from __future__ import annotations
+
+import json
+import signal
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from integration.world import STORE, Played, World
+
+MOVER = "mover"
+BALLAST_MIB = 16
+
+
+@dataclass
+class Ferry:
+    """A VM that tells what its disks hold."""
+
+    world: World
+    inventory: Path
+
+    def switch(self, to: str, expect: int = 0, **variables: Any) -> Played:
+        asked = {"switch_to": to, **variables}
+        return self.world.play("switchover", "--limit", MOVER, inventory=[self.inventory], expect=expect, **asked)
+
+    def state(self, host: str) -> tuple[str, str, int]:
+        found: dict[str, Any] = json.loads(self.world.on(host, f"cat {STORE}/{MOVER}/state.json"))
+        return found["active"], found["phase"], found["epoch"]
+
+    def running(self) -> list[str]:
+        return [host for host in "ab" if self.world.on(host, f"virsh domstate {MOVER}", check=False) == "running"]
+
+    def write(self, host: str, text: str) -> None:
+        self.world.in_guest(MOVER, f"echo {text} >> /disk/vda/log; echo {text} >> /disk/vdb/log; sync", on=host)
+
+    def log(self, host: str) -> list[str]:
+        return self.world.in_guest(MOVER, "cat /disk/vda/log /disk/vdb/log", on=host).split()
+
+    def sent(self) -> int:
+        told = json.loads(self.world.on("c", f"cat {STORE}/{MOVER}/transfer/refresh.result.json"))
+        return int(told["bytes_sent"])
+
+
+@pytest.fixture(scope="module")
+def ferry(machines: World, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ferry]:
+    extra = machines.inventory_file(tmp_path_factory.mktemp("inventory") / "ferry.json", {MOVER: {}})
+    running = machines.on("a", "virsh list --name").split()
+    machines.lab("guest", "create", "a", MOVER, "--kind", "two-disk", "--rate", "0", "--start")
+    machines.play("site", "--limit", f"{MOVER},lab_machines", inventory=[extra])
+    machines.in_guest(MOVER, f"dd if=/dev/urandom of=/disk/vda/ballast bs=1M count={BALLAST_MIB} 2>&1; sync")
+    machines.play("daily", "--limit", MOVER, inventory=[extra])
+    yield Ferry(machines, extra)
+    for host in ("a", "b"):
+        machines.on(host, f"virsh destroy {MOVER}", check=False)
+    machines.back_to_work(running)
+
+
+def test_it_moves_with_everything_that_was_written(ferry: Ferry) -> None:
+    ferry.write("a", "one")
+    refused = " ".join(ferry.switch("c", expect=1).output.split())
+    assert f"resilient_vm_switch_to names c for {MOVER}; set it to b, or to a, where it lives" in refused
+    assert ferry.running() == ["a"]
+    played = ferry.switch("b")
+    assert f"{MOVER} runs on b (epoch 2) with all that was written before; it was down for" in " ".join(
+        played.output.split()
+    )
+    assert ferry.running() == ["b"]
+    assert ferry.log("b") == ["one", "one"]
+    assert {ferry.state(host) for host in "abc"} == {("b", "protected", 2)}
+    newest = ferry.world.images(MOVER)[-1]
+    ferry.world.check_image(MOVER, newest)
+    ferry.world.check_image(MOVER, newest, "a")
+    # What A had was the beginning of what it stands by with.
+    assert ferry.sent() < BALLAST_MIB << 18
+    again = ferry.switch("b")
+    assert again.changed == 0 and f"{MOVER} lives on b already" in again.output
+
+
+def test_killed_after_it_was_shut_down_it_goes_on(ferry: Ferry) -> None:
+    """The way back, cut off in its middle: nobody starts it, and the same command ends it."""
+    ferry.write("b", "two")
+    asked = {"inventory": [ferry.inventory], "switch_to": "a"}
+    process = ferry.world.start_play("switchover", "--limit", MOVER, **asked)
+    ferry.world.wait_until(lambda: ferry.running() == [], 240, "it has been shut down")
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    assert ferry.state("c") == ("b", "switching", 2)
+    for host in "ab":
+        assert "resilient-vm keeps the gate closed" in ferry.world.on(host, f"virsh start {MOVER} 2>&1 || true")
+    ferry.switch("a")
+    assert ferry.running() == ["a"]
+    assert ferry.log("a") == ["one", "two", "one", "two"]
+    assert {ferry.state(host) for host in "abc"} == {("a", "protected", 3)}
+    ferry.world.check_image(MOVER, ferry.world.images(MOVER)[-1], "b")
+    assert ferry.sent() < BALLAST_MIB << 18
+
+
+def test_one_that_does_not_shut_down_stays_where_it_was(ferry: Ferry) -> None:
+    ferry.world.in_guest(MOVER, "echo '#!/bin/sh' > /sbin/shutdown")
+    said = " ".join(ferry.switch("b", expect=1, shutdown_seconds=2).output.split())
+    assert f"{MOVER} stays on a: domain" in said and "did not shut down within 2 seconds" in said
+    assert ferry.running() == ["a"]
+    assert {ferry.state(host) for host in "abc"} == {("a", "protected", 3)}
