@@ -78,7 +78,7 @@ def test_it_moves_with_everything_that_was_written(ferry: Ferry) -> None:
     ferry.world.check_image(MOVER, newest)
     ferry.world.check_image(MOVER, newest, "a")
     # What A had was the beginning of what it stands by with.
-    assert ferry.sent() < BALLAST_MIB << 18
+    assert ferry.sent() < BALLAST_MIB << 20
     again = ferry.switch("b")
     assert again.changed == 0 and f"{MOVER} lives on b already" in again.output
 
@@ -99,7 +99,7 @@ def test_killed_after_it_was_shut_down_it_goes_on(ferry: Ferry) -> None:
     assert ferry.log("a") == ["one", "two", "one", "two"]
     assert {ferry.state(host) for host in "abc"} == {("a", "protected", 3)}
     ferry.world.check_image(MOVER, ferry.world.images(MOVER)[-1], "b")
-    assert ferry.sent() < BALLAST_MIB << 18
+    assert ferry.sent() < BALLAST_MIB << 20
 
 
 def test_one_that_does_not_shut_down_stays_where_it_was(ferry: Ferry) -> None:

@@ -214,7 +214,7 @@ def test_reprotect_makes_a_its_standby(office: Office) -> None:
     assert on("a", f"readlink {STORE}/{BOOKS}/current") == "generations/20260117T020000Z"
     office.world.check_image(BOOKS, "20260117T020000Z", "a")
     sent = json.loads(on("c", f"cat {STORE}/{BOOKS}/transfer/refresh.result.json"))["bytes_sent"]
-    assert 0 < sent < BALLAST_MIB << 18
+    assert 0 < sent < BALLAST_MIB << 20
     kept = " ".join(f"{disk}.before-e2" for disk in disks)
     assert on("a", f"for disk in {kept}; do sha256sum < $disk; done") == on("a", f"cat /tmp/known/{BOOKS}")
     uuid = on("b", f"virsh domuuid {BOOKS}")

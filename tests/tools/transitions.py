@@ -49,7 +49,8 @@ def markdown() -> str:
         )
     lines += ["", "```mermaid", "stateDiagram-v2"]
     for step in table:
-        if len(step.before) <= 2:
+        # From everywhere is no arrow that helps anybody.
+        if len(step.before) < len(phases) - 1:
             mark = " (epoch +1)" if step.new_epoch else ""
             lines += [f"    {phase} --> {step.after}: {step.name}{mark}" for phase in step.before]
     return "\n".join([*lines, "```", ""])
