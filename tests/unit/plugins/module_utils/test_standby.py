@@ -206,6 +206,14 @@ def test_what_is_held_is_told_with_its_problems(host: Host) -> None:
     assert len(told["problems"]) == 1 and OLD in told["problems"][0]
 
 
+@pytest.mark.parametrize(("phase", "former"), [("protected", False), ("failed_over", True), ("reprotecting", True)])
+def test_a_host_says_that_it_has_the_machine_as_it_ran_there(host: Host, phase: str, former: bool) -> None:
+    state = Path(host.layout.state)
+    state.write_text(json.dumps({**json.loads(state.read_text()), "phase": phase}))
+    defined(host)
+    assert _standby.information(host.layout, host.world, "erp")["former"] is former
+
+
 def test_a_current_generation_that_is_gone_is_a_problem(host: Host) -> None:
     os.symlink(f"generations/{NEWEST}", host.layout.current)
     told = _standby.information(host.layout, host.world, "erp")

@@ -108,7 +108,7 @@ REFUSALS: list[tuple[dict[str, Any], str]] = [
     ({"looks": {**DARK, "c": {"a": "port 22 answers"}}}, "c still reach a: only the way to it from here is cut"),
     ({"looks": {**DARK, "b": {"a": "", "c": ""}}}, "it may be b that is cut off"),
     ({"looks": {**DARK, "b": {"a": "", "c": "x", "erp": "port 443 answers"}}}, "erp runs on a; shut it down there"),
-    ({"state": {"phase": "switching"}}, "is in phase switching, from which there is no failover"),
+    ({"state": {"phase": "maintenance"}}, "is in phase maintenance, from which there is no failover"),
     ({"own": None}, "erp has no state document on b; run the site playbook"),
     ({"own": {**STATE, "epoch": 3}}, "that was put back to an older day"),
     ({"current": None}, "b holds no complete generation of erp, so nothing can be started there"),
@@ -238,7 +238,7 @@ def test_nothing_is_taken_over_while_anybody_sees_the_old_host(
     except ResilientVmError:
         return
     assert decision.action in ("confirm", "take")
-    assert not silent and phase in ("protected", "failing_over")
+    assert not silent and phase in ("protected", "switching", "failing_over")
     assert not any(how for look in looks.values() for name, how in look.items() if name != "c")
     assert {"b", "c"} <= set(looks) and looks["b"].get("c")
     assert (decision.action == "take") == (bool(word) or phase == "failing_over")
