@@ -9,6 +9,7 @@ its present disks, so that only what differs travels; exchange the files, one re
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import time
@@ -23,6 +24,7 @@ from ._errors import ResilientVmError
 from ._files import as_owner_of, fsync_directory, locked, read_json, write_json
 from ._human import human_size
 from ._layout import Layout
+from ._power import shut_down
 from ._process import Runner
 from ._restore_store import RestoreStore
 from ._restored_files import lay_disk, open_source
@@ -178,13 +180,9 @@ def prepare(
 
 def _stop(virsh: Virsh, wish: Wish, sleep: Callable[[float], None]) -> None:
     """As its owner would; after its time as a power cut, since its disks are to go anyway."""
-    if virsh.state(wish.uuid)[0] in STOPPED:
+    with contextlib.suppress(ResilientVmError):
+        shut_down(virsh, wish.uuid, wish.shutdown_seconds, sleep)
         return
-    virsh.call("shutdown", wish.uuid, check=False)
-    for _second in range(wish.shutdown_seconds):
-        if virsh.state(wish.uuid)[0] in STOPPED:
-            return
-        sleep(1.0)
     virsh.call("destroy", wish.uuid, check=False)
     if virsh.state(wish.uuid)[0] not in STOPPED:
         raise ResilientVmError(f"domain {wish.uuid} can't be stopped; look at it with virsh, and run again")

@@ -125,6 +125,17 @@ class Gate:
             looked = several.map(lambda entry: self.opening(entry, dry), entries)
             return [opening for opening in looked if opening is not None]
 
+    def open(self, name: str) -> None:
+        """Ask for one VM (``customer/vm``) and open its gate. Raises ResilientVmError when it stays closed."""
+        entry = self.registry.of(name)
+        if entry is None:
+            raise ResilientVmError(f"the gate of this host does not know {name}; run the site playbook")
+        os.makedirs(self.registry.confirmed, 0o755, exist_ok=True)
+        opening = self.opening(entry)
+        if opening is None or not opening.open:
+            why = "it is not the active host" if opening is None else opening.why
+            raise ResilientVmError(f"the gate of this host stays closed for {name}: {why}")
+
     def opening(self, entry: Entry, dry: bool = False) -> Opening | None:
         """The same for one VM. None where another host is the active one: nothing is to be opened."""
         try:

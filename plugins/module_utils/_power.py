@@ -5,14 +5,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from typing import Callable
 
 from ._domain import STOPPED
 from ._errors import ResilientVmError
+from ._gate import Gate
 from ._virsh import Virsh
 
 __all__ = ["shut_down", "start"]
+
+_AGENT_SECONDS = 10.0
 
 
 def shut_down(virsh: Virsh, uuid: str, patience_seconds: int, sleep: Callable[[float], None] = time.sleep) -> None:
@@ -26,10 +30,14 @@ def shut_down(virsh: Virsh, uuid: str, patience_seconds: int, sleep: Callable[[f
         )
     if state in STOPPED:
         return
-    virsh.call("shutdown", uuid)
-    for _second in range(patience_seconds):
+    virsh.call("shutdown", uuid, "--mode", "acpi")
+    for second in range(patience_seconds):
         if virsh.state(uuid)[0] in STOPPED:
             return
+        if second == patience_seconds // 2:
+            # Second, because libvirt waits for the agent's answer, which one that does nothing never gives.
+            with contextlib.suppress(ResilientVmError):
+                virsh.call("shutdown", uuid, "--mode", "agent", timeout_seconds=_AGENT_SECONDS)
         sleep(1.0)
     raise ResilientVmError(
         f"domain {uuid} did not shut down within {patience_seconds} seconds (it is {virsh.state(uuid)[0]}); find out "
@@ -37,7 +45,10 @@ def shut_down(virsh: Virsh, uuid: str, patience_seconds: int, sleep: Callable[[f
     )
 
 
-def start(virsh: Virsh, uuid: str) -> None:
-    """Start it unless it runs. Its gate has a word in that."""
-    if virsh.state(uuid)[0] in STOPPED:
-        virsh.start(uuid)
+def start(gate: Gate, name: str, uuid: str) -> None:
+    """Open the gate of a VM that is this host's, and start it unless it runs."""
+    virsh = Virsh(gate.run)
+    if virsh.state(uuid)[0] not in STOPPED:
+        return
+    gate.open(name)
+    virsh.start(uuid)

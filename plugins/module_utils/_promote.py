@@ -137,7 +137,7 @@ class Promotion:
         with self._timed("definition"):
             self._define(virsh, record["uuid"])
         with self._timed("gate"):
-            self._open_gate()
+            self.gate.open(self.layout.name)
         with self._timed("start"):
             virsh.start(record["uuid"])
             state = virsh.state(record["uuid"])[0]
@@ -223,16 +223,6 @@ class Promotion:
             shutil.copyfileobj(source, stream)
         if file_sha256(target) != sha256:
             raise ResilientVmError(f"{image.file(name)} is not what its manifest names; the generation is damaged")
-
-    def _open_gate(self) -> None:
-        entry = self.gate.registry.of(self.layout.name)
-        if entry is None:
-            raise ResilientVmError(f"the gate of {self.host} does not know {self.layout.name}; run the site playbook")
-        os.makedirs(self.gate.registry.confirmed, 0o755, exist_ok=True)
-        opening = self.gate.opening(entry)
-        if opening is None or not opening.open:
-            why = "it is not the active host" if opening is None else opening.why
-            raise ResilientVmError(f"the gate of {self.host} stays closed for {self.layout.name}: {why}")
 
 
 def _private(path: str, flags: int) -> int:

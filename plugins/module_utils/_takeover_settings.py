@@ -96,7 +96,7 @@ TAKEOVER: tuple[Setting, ...] = (
     Setting(
         "confirm",
         "str",
-        "For the failover and restore playbooks: the operator's word for what can't be undone, as the refusal before "
+        "For the failover, failover_undo and restore playbooks: the operator's word for what can't be undone, as the refusal before "
         "named it.",
     ),
     Setting(
@@ -118,8 +118,8 @@ TAKEOVER: tuple[Setting, ...] = (
     Setting(
         "despite_findings",
         "bool",
-        "For the failover playbook: whether it goes on where the standby host says that it could not start the VM.",
+        "Whether failover and switchover go on where the standby host says that it could not start the VM.",
         default=False,
     ),
-    Setting("reason", "str", "For the failover playbook: why, for the journal.", default="failover"),
+    Setting("reason", "str", "Why the VM changes its host, for the journal; the playbook's name when not set."),
 )

@@ -62,7 +62,8 @@ TABLE = (
         "fail_over", ("protected", "switching", "restoring"), "failing_over", "its active host is down", swaps=True
     ),
     Transition("finish_failover", ("failing_over",), "failed_over", "it runs on the other host"),
-    Transition("undo_failover", ("failed_over",), "protected", "back to the host it was taken from", swaps=True),
+    # As after a switch, nobody stands by yet.
+    Transition("undo_failover", ("failed_over",), "reprotecting", "back to the host it was taken from", swaps=True),
     Transition("begin_reprotect", ("failed_over",), "reprotecting", "the returned host is made a standby"),
     Transition("finish_reprotect", ("reprotecting",), "protected", "the returned host holds a generation"),
     Transition("begin_restore", ("protected",), "restoring", "an older image takes the place of its disks"),

@@ -13,8 +13,12 @@ version_added: 0.1.0
 description:
   - Asks the guest to shut down and waits until it is off. One that doesn't shut down in time is a failure and runs on;
     it is never forced off.
+  - A start opens the VM's gate first, which needs the word of the backup storage or of the other host.
 author:
   - edgecloud.resilient_vm contributors (@edgecloud)
+extends_documentation_fragment:
+  - edgecloud.resilient_vm.common
+  - edgecloud.resilient_vm.common.vm
 attributes:
   check_mode:
     support: full
@@ -39,6 +43,8 @@ options:
 EXAMPLES = r"""
 - name: Shut it down
   edgecloud.resilient_vm.vm_power:
+    customer: acme
+    vm: erp
     uuid: 11111111-2222-4333-8444-555555555555
     state: stopped
   delegate_to: a
@@ -54,9 +60,12 @@ was:
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.edgecloud.resilient_vm.plugins.module_utils import _power
+from ansible_collections.edgecloud.resilient_vm.plugins.module_utils import _clock, _power
+from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._arguments import vm_spec
 from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._domain import STOPPED
 from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._errors import ResilientVmError
+from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._gate import Gate
+from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._layout import Layout
 from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._process import run
 from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._virsh import Virsh
 
@@ -64,6 +73,7 @@ from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._virsh impo
 def main() -> None:
     module = AnsibleModule(
         {
+            **vm_spec(),
             "uuid": {"type": "str", "required": True},
             "state": {"type": "str", "choices": ["running", "stopped"], "required": True},
             "shutdown_seconds": {"type": "int", "default": 120},
@@ -73,11 +83,13 @@ def main() -> None:
     uuid, wanted = module.params["uuid"], module.params["state"]
     virsh = Virsh(run)
     try:
+        layout = Layout(module.params["customer"], module.params["vm"], module.params["root"])
+        now = _clock.now(module.params["now"])
         was = virsh.state(uuid)[0]
         if not module.check_mode and wanted == "stopped":
             _power.shut_down(virsh, uuid, module.params["shutdown_seconds"])
         elif not module.check_mode:
-            _power.start(virsh, uuid)
+            _power.start(Gate(run, lambda: now), layout.name, uuid)
     except ResilientVmError as error:
         module.fail_json(msg=str(error), **error.facts)
     is_now = "stopped" if was in STOPPED else "running"

@@ -63,14 +63,21 @@ def ferry(machines: World, tmp_path_factory: pytest.TempPathFactory) -> Iterator
 
 
 def test_it_moves_with_everything_that_was_written(ferry: Ferry) -> None:
+    """Cut off in the middle: nobody starts it, and the same command goes on."""
     ferry.write("a", "one")
     refused = " ".join(ferry.switch("c", expect=1).output.split())
     assert f"resilient_vm_switch_to names c for {MOVER}; set it to b, or to a, where it lives" in refused
     assert ferry.running() == ["a"]
-    played = ferry.switch("b")
-    assert f"{MOVER} runs on b (epoch 2) with all that was written before; it was down for" in " ".join(
-        played.output.split()
-    )
+    asked = {"inventory": [ferry.inventory], "switch_to": "b"}
+    process = ferry.world.start_play("switchover", "--limit", MOVER, **asked)
+    ferry.world.wait_until(lambda: ferry.running() == [], 240, "it has been shut down")
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    assert ferry.state("c") == ("a", "switching", 1)
+    for host in "ab":
+        assert "resilient-vm keeps the gate closed" in ferry.world.on(host, f"virsh start {MOVER} 2>&1 || true")
+    said = " ".join(ferry.switch("b").output.split())
+    assert f"{MOVER} runs on b (epoch 2) with all that was written before; it was down for" in said
     assert ferry.running() == ["b"]
     assert ferry.log("b") == ["one", "one"]
     assert {ferry.state(host) for host in "abc"} == {("b", "protected", 2)}
@@ -79,32 +86,27 @@ def test_it_moves_with_everything_that_was_written(ferry: Ferry) -> None:
     ferry.world.check_image(MOVER, newest, "a")
     # What A had was the beginning of what it stands by with.
     assert ferry.sent() < BALLAST_MIB << 20
-    again = ferry.switch("b")
-    assert again.changed == 0 and f"{MOVER} lives on b already" in again.output
-
-
-def test_killed_after_it_was_shut_down_it_goes_on(ferry: Ferry) -> None:
-    """The way back, cut off in its middle: nobody starts it, and the same command ends it."""
-    ferry.write("b", "two")
-    asked = {"inventory": [ferry.inventory], "switch_to": "a"}
-    process = ferry.world.start_play("switchover", "--limit", MOVER, **asked)
-    ferry.world.wait_until(lambda: ferry.running() == [], 240, "it has been shut down")
-    process.send_signal(signal.SIGKILL)
-    process.communicate()
-    assert ferry.state("c") == ("b", "switching", 2)
-    for host in "ab":
-        assert "resilient-vm keeps the gate closed" in ferry.world.on(host, f"virsh start {MOVER} 2>&1 || true")
-    ferry.switch("a")
-    assert ferry.running() == ["a"]
-    assert ferry.log("a") == ["one", "two", "one", "two"]
-    assert {ferry.state(host) for host in "abc"} == {("a", "protected", 3)}
-    ferry.world.check_image(MOVER, ferry.world.images(MOVER)[-1], "b")
-    assert ferry.sent() < BALLAST_MIB << 20
 
 
 def test_one_that_does_not_shut_down_stays_where_it_was(ferry: Ferry) -> None:
-    ferry.world.in_guest(MOVER, "echo '#!/bin/sh' > /sbin/shutdown")
-    said = " ".join(ferry.switch("b", expect=1, shutdown_seconds=2).output.split())
-    assert f"{MOVER} stays on a: domain" in said and "did not shut down within 2 seconds" in said
-    assert ferry.running() == ["a"]
-    assert {ferry.state(host) for host in "abc"} == {("a", "protected", 3)}
+    ferry.world.in_guest(MOVER, "cp /sbin/shutdown /sbin/off; echo '#!/bin/sh' > /sbin/shutdown", on="b")
+    said = " ".join(ferry.switch("a", expect=1, shutdown_seconds=2).output.split())
+    assert f"{MOVER} stays on b: domain" in said and "did not shut down within 2 seconds" in said
+    assert ferry.running() == ["b"]
+    assert {ferry.state(host) for host in "abc"} == {("b", "protected", 2)}
+    ferry.world.in_guest(MOVER, "cp /sbin/off /sbin/shutdown", on="b")
+
+
+@pytest.mark.soak
+def test_it_goes_to_and_fro_and_nothing_is_lost(ferry: Ferry) -> None:
+    for epoch, (here, there) in enumerate((("b", "a"), ("a", "b"), ("b", "a")), 3):
+        ferry.write(here, f"at{epoch}")
+        ferry.switch(there)
+        assert ferry.running() == [there]
+        written = ["one", *(f"at{number}" for number in range(3, epoch + 1))]
+        assert ferry.log(there) == written * 2
+        assert {ferry.state(host) for host in "abc"} == {(there, "protected", epoch)}
+        ferry.world.check_image(MOVER, ferry.world.images(MOVER)[-1], here)
+        assert ferry.sent() < BALLAST_MIB << 20
+    again = ferry.switch("a")
+    assert again.changed == 0 and f"{MOVER} lives on a already" in again.output

@@ -191,6 +191,23 @@ def test_with_a_back_the_night_still_backs_b_up_and_says_what_is_missing(office:
     assert "a holds books as it was at epoch 1, and does not stand by" in played.output
 
 
+def test_a_takeover_that_should_not_have_been_is_undone(office: Office) -> None:
+    """On the disks that a had; what b wrote is kept aside there."""
+    world, disks = office.world, office.disks("a", SPARE)
+    said = " ".join(office.play("failover_undo", SPARE, expect=1).output.split())
+    word = re.search(rf"resilient_vm_confirm=({SPARE}@b#[0-9a-f]{{8}})", said)
+    assert word and "what was written since" in said
+    assert world.on("b", f"virsh domstate {SPARE}") == "running"
+    played = office.play("failover_undo", SPARE, now="2026-01-16T08:00:00Z", confirm=word.group(1))
+    assert world.on("a", f"virsh domstate {SPARE}") == "running", played.output
+    assert office.disks("a", SPARE) == disks
+    for host in ("a", "b", "c"):
+        found = office.state(host, SPARE)
+        assert (found["active"], found["phase"], found["epoch"]) == ("a", "protected", 3), played.output
+    assert "vda.qcow2" in world.on("b", f"ls {STORE}/{SPARE}/before-e3/running")
+    assert world.on("b", f"readlink {STORE}/{SPARE}/current") == "generations/20260116T080000Z"
+
+
 def test_killed_in_between_the_night_still_takes_its_image(office: Office) -> None:
     asked = {"inventory": [office.inventory], "now": "2026-01-16T09:00:00Z"}
     process = office.world.start_play("reprotect", "--limit", BOOKS, **asked)

@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from unit.libvirt_fakes import UUID, World, refused, said
 
@@ -24,10 +26,14 @@ def test_it_is_asked_once_and_waited_for() -> None:
 
 
 def test_one_that_does_not_heed_it_runs_on() -> None:
-    world, slept = World({"virsh domstate": ON, "virsh shutdown": said()}), []
+    """Its agent is asked as well; one that does nothing has libvirt wait for its answer for minutes."""
+    hangs = ResilientVmError("virsh shutdown did not end within 10 seconds")
+    answers = {"virsh domstate": ON, "virsh shutdown": hangs, f"virsh shutdown {UUID} --mode acpi": said()}
+    world, slept = World(answers), []
     with pytest.raises(ResilientVmError, match="did not shut down within 3 seconds"):
         _power.shut_down(Virsh(world), UUID, 3, slept.append)
     assert len(slept) == 3
+    assert world.asked("virsh shutdown") == ["virsh shutdown"] * 2
 
 
 @pytest.mark.parametrize(
@@ -40,8 +46,28 @@ def test_what_is_not_there_or_sleeps_can_not_be_shut_down(answer: object, senten
         _power.shut_down(Virsh(world), UUID, 3)
 
 
+class Gate:
+    """One that is opened, or not."""
+
+    def __init__(self, run: World, refuses: bool = False) -> None:
+        self.run = run
+        self.refuses = refuses
+
+    def open(self, name: str) -> None:
+        if self.refuses:
+            raise ResilientVmError(f"the gate of this host stays closed for {name}")
+
+
 def test_only_one_that_is_off_is_started() -> None:
     world = World({"virsh domstate": [OFF, ON], "virsh start": said()})
-    _power.start(Virsh(world), UUID)
-    _power.start(Virsh(world), UUID)
+    gate: Any = Gate(world)
+    _power.start(gate, "acme/erp", UUID)
+    _power.start(gate, "acme/erp", UUID)
     assert world.asked("virsh start") == ["virsh start"]
+
+
+def test_none_is_started_whose_gate_stays_closed() -> None:
+    world = World({"virsh domstate": OFF})
+    gate: Any = Gate(world, refuses=True)
+    with pytest.raises(ResilientVmError, match="stays closed for acme/erp"):
+        _power.start(gate, "acme/erp", UUID)

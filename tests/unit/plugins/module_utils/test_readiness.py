@@ -70,7 +70,7 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"hosts__c": {"answered": False, "msg": "machine c can't be reached"}}, "machine c can't be reached"),
     ({"hosts__b": {"answered": False, "msg": "machine b can't be reached"}}, "machine b can't be reached"),
     ({"hosts__c__state": None}, "erp has no state document on c; run the site playbook"),
-    ({"hosts__c__state__phase": "switching"}, "from which there is no failover"),
+    ({"hosts__c__state__phase": "maintenance"}, "from which there is no failover"),
     ({"hosts__b__version": "1+old protocol 1"}, "the mover on b is 1+old protocol 1, not this collection's"),
     ({"hosts__b__domain__state": "running"}, "erp is running on b already"),
     ({"held__current": None}, "b holds no complete generation of erp"),
