@@ -78,8 +78,8 @@ def _problems(
     domain = hosts[standby].get("domain") or {}
     if not domain.get("exists") or domain.get("uuid") != state["uuid"]:
         problems.append(
-            f"{standby} no longer has the machine that {vm} was taken over from; it stays on {active}: run the reprotect "
-            "playbook"
+            f"{standby} no longer has the machine that {vm} was taken over from; it stays on {active}: run the "
+            "reprotect playbook"
         )
     elif domain["state"] not in STOPPED:
         problems.append(f"{vm} is {domain['state']} on {standby} as well; shut it down there")
