@@ -96,8 +96,7 @@ TAKEOVER: tuple[Setting, ...] = (
     Setting(
         "confirm",
         "str",
-        "For the failover, failover_undo and restore playbooks: the operator's word for what can't be undone, as the refusal before "
-        "named it.",
+        "The operator's word for what can't be undone, as the refusal of failover, failover_undo or restore named it.",
     ),
     Setting(
         "shutdown_seconds",

@@ -33,8 +33,6 @@ options:
         filter P(edgecloud.resilient_vm.told_of#filter) picks it out of a loop's result.
     type: dict
     required: true
-    type: dict
-    required: true
 """
 
 EXAMPLES = r"""

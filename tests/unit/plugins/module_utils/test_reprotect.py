@@ -22,7 +22,7 @@ STATE = {"epoch": 2, "active": "b", "standby": "a", "phase": "failed_over", "uui
 NEWEST = {"id": "20260115T020000Z", "bytes_allocated": 9, "disks": [{"target": "vda", "size_bytes": 512, "more": 1}]}
 
 
-def asked(phase: str = "failed_over", newest: dict[str, Any] | None = NEWEST, **hosts: dict[str, Any]) -> Decision:
+def asked(phase: str = "failed_over", has_image: bool = True, **hosts: dict[str, Any]) -> Decision:
     told = {
         name: {
             "answered": True,
@@ -33,7 +33,7 @@ def asked(phase: str = "failed_over", newest: dict[str, Any] | None = NEWEST, **
         }
         for name in "abc"
     }
-    return decide(PLAN, told, {"c": {"newest": newest}}, "1.0.0")
+    return decide(PLAN, told, {"c": {"newest": NEWEST if has_image else None}}, "1.0.0")
 
 
 @pytest.mark.parametrize("phase", ["failed_over", "reprotecting"])
@@ -59,7 +59,7 @@ def test_where_somebody_stands_by_there_is_nothing_to_do() -> None:
         ({"a": {"version": "0.9.0 abc"}}, "the mover on a is 0.9.0 abc, not this collection's"),
         ({"a": {"domain": {"exists": True, "state": "running"}}}, "erp is running on a, and lives on b since then"),
         ({"phase": "split_brain"}, "erp is in phase split_brain, from which there is no reprotect"),
-        ({"newest": None}, "c has no whole image of erp that a could be given"),
+        ({"has_image": False}, "c has no whole image of erp that a could be given"),
     ],
 )
 def test_what_is_in_the_way_is_said_first(given: dict[str, Any], sentence: str) -> None:
