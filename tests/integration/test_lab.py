@@ -406,6 +406,7 @@ def test_impossible_guests_are_refused(lab: World) -> None:
 # beginning and end
 
 
+@pytest.mark.soak
 def test_up_clears_away_a_lab_that_was_killed(lab: World) -> None:
     own = facts(lab)
     for name in MACHINES:
@@ -418,6 +419,7 @@ def test_up_clears_away_a_lab_that_was_killed(lab: World) -> None:
         assert ssh(lab, host, "hostname") == host
 
 
+@pytest.mark.soak
 def test_up_replaces_a_machine_that_lost_its_supervisor(lab: World) -> None:
     os.kill(cgroups.supervisor(facts(lab), "c"), signal.SIGKILL)
     lab.lab("up")
@@ -425,6 +427,7 @@ def test_up_replaces_a_machine_that_lost_its_supervisor(lab: World) -> None:
     assert ssh(lab, "c", "hostname") == "c"
 
 
+@pytest.mark.soak
 def test_two_labs_run_side_by_side(lab: World) -> None:
     other = World(lab.state.with_name("lab-other"))
     try:

@@ -244,6 +244,7 @@ def test_reprotect_makes_a_its_standby(office: Office) -> None:
     assert "b can be reached; shut books down there" in said
 
 
+@pytest.mark.soak
 def test_and_back_again_the_same_way(office: Office) -> None:
     """A takes it over from B, and B, which has its disks where a takeover puts them, stands by again."""
     world, now = office.world, "2026-01-17T11:30:00Z"
