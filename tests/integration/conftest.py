@@ -32,7 +32,8 @@ def world(machines: World) -> World:
     """The machines with erp (two qcow2 disks) and web (one raw disk) running and protected, no image yet."""
     for vm, kind in (("erp", "two-disk"), ("web", "raw")):
         if f"{vm} " not in machines.lab("guest", "list"):
-            machines.lab("guest", "create", "a", vm, "--kind", kind, "--start")
+            # At a low rate: they write beside all the other tests, which share the box with them.
+            machines.lab("guest", "create", "a", vm, "--kind", kind, "--rate", "128", "--start")
     machines.play("site")
     return machines
 

@@ -169,6 +169,7 @@ def test_ansible_needs_nothing_but_the_inventory(lab: World) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
+@pytest.mark.soak
 def test_machine_comes_back_from_its_own_reboot(lab: World) -> None:
     before = lab.on("a", f"echo kept > {STORE}/kept; cat /etc/machine-id; uptime -s")
     done = ansible(lab, "a", "-m", "ansible.builtin.reboot")
@@ -223,6 +224,7 @@ def test_frozen_machine_hangs_and_goes_on(lab: World) -> None:
     assert ssh(lab, "c", "hostname") == "c"
 
 
+@pytest.mark.soak
 def test_frozen_machine_can_be_taken_down(lab: World) -> None:
     lab.lab("freeze", "c")
     lab.lab("down", "c")
@@ -289,6 +291,7 @@ def numbers(world: World, guest: Guest) -> list[int]:
     return [int(world.in_guest(guest.name, f"cat /disk/{disk.target}/counter")) for disk in reversed(guest.disks)]
 
 
+@pytest.mark.soak
 @every_kind()
 def test_guest_of_every_kind_is_who_its_name_says_and_boots_elsewhere(guest: tuple[World, Guest]) -> None:
     lab, one = guest
@@ -380,12 +383,14 @@ def test_blank_disk_changes_by_exactly_what_is_written(guest: tuple[World, Guest
     lab.on("a", f"rm {STORE}/*.raw")
 
 
+@pytest.mark.soak
 def test_guest_without_agent_is_waited_for_and_shut_down(lab: World) -> None:
     lab.lab("guest", "create", "b", "mute", "--kind", "raw", "--no-agent", "--start")
     lab.lab("guest", "stop", "mute")
     lab.lab("guest", "remove", "mute")
 
 
+@pytest.mark.soak
 def test_guest_known_to_two_machines_is_found_where_it_runs(lab: World) -> None:
     lab.lab("guest", "create", "a", "twin", "--kind", "tiny")
     lab.lab("guest", "create", "b", "twin", "--kind", "tiny")
