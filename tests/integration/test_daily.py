@@ -84,8 +84,9 @@ def tree(world: World, host: str) -> str:
     """Everything of ours and of libvirt's definitions on a machine, by name, time and content of small files."""
     return world.on(
         host,
+        # But for when the active host last asked whether it still is, as it does every minute.
         "find /var/lib/resilient-vm /etc/libvirt/qemu /etc/resilient-vm /usr/local/lib/resilient-vm"
-        " -printf '%p %y %s %m %U %T@\\n' 2>/dev/null | grep -v /lock | sort;"
+        " -printf '%p %y %s %m %U %T@\\n' 2>/dev/null | grep -v -e /lock -e /asked | sort;"
         " virsh list --all 2>/dev/null;"
         " for vm in erp web; do virsh checkpoint-list $vm 2>/dev/null; done; true",
     )
