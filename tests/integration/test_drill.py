@@ -159,7 +159,8 @@ def test_the_newest_image_is_proven_where_it_can_reach_nothing(stage: Stage) -> 
     assert f"image {image_of(2)} proven by a drill at 2026-01-03T12:00:00Z" in stage.status()
 
 
-@pytest.mark.parametrize("expire_seconds", [3600, pytest.param(60, marks=pytest.mark.soak)])
+@pytest.mark.soak
+@pytest.mark.parametrize("expire_seconds", [3600, 60])
 def test_the_next_drill_takes_another_day_and_a_kill_leaves_nothing(stage: Stage, expire_seconds: int) -> None:
     """Whatever ends the unit that holds the twin, it is cleared away: here a kill, or its time that is over."""
     world = stage.world

@@ -46,9 +46,9 @@ def crash(host: str) -> Fault:
 # (hop, what happens in its middle) → how. The first of each hop stand for all in the short run.
 QUICK: dict[tuple[str, str], Fault] = {
     ("fetch", "the receiver dies"): mover("c", "fetch"),
-    ("refresh", "the sender dies"): mover("c", "refresh"),
 }
 SLOW: dict[tuple[str, str], Fault] = {
+    ("refresh", "the sender dies"): mover("c", "refresh"),
     ("fetch", "the sender dies"): mover("a", "forced"),
     ("refresh", "the receiver dies"): mover("b", "forced"),
     ("fetch", "libvirtd of the active host dies"): libvirtd("a"),

@@ -22,6 +22,9 @@ from lab.rvmlab import cgroups, guests
 from lab.rvmlab.config import MACHINES, Lab
 from lab.rvmlab.domain import KINDS, Guest
 
+# Every other test drives it; these are for changes of the lab itself.
+pytestmark = pytest.mark.soak
+
 STORE = "/var/lib/resilient-vm"
 IMAGES = "/var/lib/libvirt/images"
 
@@ -169,7 +172,6 @@ def test_ansible_needs_nothing_but_the_inventory(lab: World) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-@pytest.mark.soak
 def test_machine_comes_back_from_its_own_reboot(lab: World) -> None:
     before = lab.on("a", f"echo kept > {STORE}/kept; cat /etc/machine-id; uptime -s")
     done = ansible(lab, "a", "-m", "ansible.builtin.reboot")
@@ -224,7 +226,6 @@ def test_frozen_machine_hangs_and_goes_on(lab: World) -> None:
     assert ssh(lab, "c", "hostname") == "c"
 
 
-@pytest.mark.soak
 def test_frozen_machine_can_be_taken_down(lab: World) -> None:
     lab.lab("freeze", "c")
     lab.lab("down", "c")
@@ -291,7 +292,6 @@ def numbers(world: World, guest: Guest) -> list[int]:
     return [int(world.in_guest(guest.name, f"cat /disk/{disk.target}/counter")) for disk in reversed(guest.disks)]
 
 
-@pytest.mark.soak
 @every_kind()
 def test_guest_of_every_kind_is_who_its_name_says_and_boots_elsewhere(guest: tuple[World, Guest]) -> None:
     lab, one = guest
@@ -383,14 +383,12 @@ def test_blank_disk_changes_by_exactly_what_is_written(guest: tuple[World, Guest
     lab.on("a", f"rm {STORE}/*.raw")
 
 
-@pytest.mark.soak
 def test_guest_without_agent_is_waited_for_and_shut_down(lab: World) -> None:
     lab.lab("guest", "create", "b", "mute", "--kind", "raw", "--no-agent", "--start")
     lab.lab("guest", "stop", "mute")
     lab.lab("guest", "remove", "mute")
 
 
-@pytest.mark.soak
 def test_guest_known_to_two_machines_is_found_where_it_runs(lab: World) -> None:
     lab.lab("guest", "create", "a", "twin", "--kind", "tiny")
     lab.lab("guest", "create", "b", "twin", "--kind", "tiny")
@@ -411,7 +409,6 @@ def test_impossible_guests_are_refused(lab: World) -> None:
 # beginning and end
 
 
-@pytest.mark.soak
 def test_up_clears_away_a_lab_that_was_killed(lab: World) -> None:
     own = facts(lab)
     for name in MACHINES:
@@ -424,7 +421,6 @@ def test_up_clears_away_a_lab_that_was_killed(lab: World) -> None:
         assert ssh(lab, host, "hostname") == host
 
 
-@pytest.mark.soak
 def test_up_replaces_a_machine_that_lost_its_supervisor(lab: World) -> None:
     os.kill(cgroups.supervisor(facts(lab), "c"), signal.SIGKILL)
     lab.lab("up")
@@ -432,7 +428,6 @@ def test_up_replaces_a_machine_that_lost_its_supervisor(lab: World) -> None:
     assert ssh(lab, "c", "hostname") == "c"
 
 
-@pytest.mark.soak
 def test_two_labs_run_side_by_side(lab: World) -> None:
     other = World(lab.state.with_name("lab-other"))
     try:

@@ -159,6 +159,7 @@ def test_a_killed_qemu(ledger: Ledger) -> None:
     ledger.check()
 
 
+@pytest.mark.soak
 def test_a_foreign_checkpoint_is_left_alone(ledger: Ledger) -> None:
     ledger.world.on("a", f"virsh checkpoint-create-as {VM} theirs")
     ledger.write(310)
@@ -168,6 +169,7 @@ def test_a_foreign_checkpoint_is_left_alone(ledger: Ledger) -> None:
     ledger.world.on("a", f"virsh checkpoint-delete {VM} theirs")
 
 
+@pytest.mark.soak
 def test_a_grown_disk(ledger: Ledger) -> None:
     ledger.world.on("a", f"virsh blockresize {VM} vda 160M")
     ledger.write(2300)
@@ -184,6 +186,7 @@ def while_off(ledger: Ledger, command: str) -> None:
     ledger.world.lab("guest", "wait", VM, "--on", "a")
 
 
+@pytest.mark.soak
 def test_a_raw_disk_added_and_removed_again(ledger: Ledger) -> None:
     path = f"/var/lib/libvirt/images/{VM}-extra.raw"
     ledger.world.on("a", f"truncate -s 32M {path}")
@@ -205,6 +208,7 @@ def test_a_raw_disk_added_and_removed_again(ledger: Ledger) -> None:
     ledger.check()
 
 
+@pytest.mark.soak
 def test_an_owners_external_snapshot(ledger: Ledger) -> None:
     ledger.world.on("a", f"virsh snapshot-create-as {VM} owner --disk-only --no-metadata")
     ledger.write(320)
@@ -229,6 +233,7 @@ def test_a_stopped_vm(ledger: Ledger) -> None:
     ledger.check()
 
 
+@pytest.mark.soak
 def test_the_newest_image_deleted_by_hand(ledger: Ledger) -> None:
     ledger.write(340)
     ledger.world.on("c", f"rm -r {STORE}/{VM}/images/{ledger.newest()}")
@@ -248,6 +253,7 @@ def test_a_flipped_bit_in_the_newest_image_never_reaches_the_standby(ledger: Led
     ledger.check()
 
 
+@pytest.mark.soak
 def test_a_silently_wrong_bitmap_is_found_by_the_rotating_reread(ledger: Ledger) -> None:
     """A block changed on the stopped disk behind QEMU's back: its bitmap knows nothing of it."""
     lost = []

@@ -23,6 +23,7 @@ def owned(vault: Vault) -> Iterator[Vault]:
     vault.start_guests()
 
 
+@pytest.mark.soak
 def test_a_stopped_vm_that_is_started_wins(owned: Vault) -> None:
     before = owned.before()
     owned.next_day()

@@ -143,6 +143,7 @@ def test_yesterday_takes_the_place_of_today(calendar: Calendar) -> None:
     calendar.next_night(vm, 3)
 
 
+@pytest.mark.soak
 def test_a_restore_that_is_killed_is_gone_on_with(calendar: Calendar) -> None:
     vm, world = "reraw", calendar.world
     word = calendar.word(vm, image_of(1))

@@ -94,7 +94,8 @@ def diary(world: World, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Di
     world.on("a", f"virsh destroy {VM}", check=False)
 
 
-FILES = [("c", 1, "raw", image_of(1)), ("b", 2, "qcow2", "2026-01-02"), ("a", 3, "raw", "latest")]
+FILES = [("c", 1, "raw", image_of(1)), ("b", 2, "qcow2", "2026-01-02")]
+LATEST = pytest.param("a", 3, "raw", "latest", marks=pytest.mark.soak)
 EVERY_WAY = [
     pytest.param(host, day, form, f"-{3 - day}d", marks=pytest.mark.soak)
     for host in "abc"
@@ -103,7 +104,7 @@ EVERY_WAY = [
 ]
 
 
-@pytest.mark.parametrize(("host", "day", "form", "point"), [*FILES, *EVERY_WAY])
+@pytest.mark.parametrize(("host", "day", "form", "point"), [*FILES, LATEST, *EVERY_WAY])
 def test_the_disks_of_a_day_as_files(diary: Diary, host: str, day: int, form: str, point: str) -> None:
     path = f"/srv/{VM}-{day}-{form}"
     diary.world.on(host, f"rm -rf {path}")
@@ -293,6 +294,7 @@ def copying(diary: Diary, **wish: Any) -> Iterator[subprocess.Popen[str]]:
         world.lab("shape", "a", "off")
 
 
+@pytest.mark.soak
 def test_a_restore_whose_mover_is_killed_goes_on_with_what_arrived(diary: Diary) -> None:
     world, before, path = diary.world, diary.tree(), "/srv/killed"
     with copying(diary, point=image_of(1), path=path) as play:

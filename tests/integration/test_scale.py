@@ -42,6 +42,7 @@ def held(world: World, host: str, folder: str) -> dict[str, list[str]]:
     return found
 
 
+@pytest.mark.soak
 def test_one_broken_vm_does_not_stop_the_others_and_is_named(world: World, many: Path) -> None:
     world.on("a", f"mv {DISK} {DISK}.lost")
     try:

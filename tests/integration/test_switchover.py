@@ -103,6 +103,7 @@ def test_it_goes_to_and_fro_and_nothing_is_lost(ferry: Ferry) -> None:
     assert again.changed == 0 and f"{MOVER} lives on a already" in again.output
 
 
+@pytest.mark.soak
 def test_one_that_does_not_shut_down_stays_where_it_was(ferry: Ferry) -> None:
     """The last one: libvirt waits a minute for an agent that was told to shut its guest down."""
     [here], before = ferry.running(), ferry.state("c")

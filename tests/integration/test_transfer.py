@@ -108,6 +108,7 @@ def test_a_copy_over_several_connections_is_right(line: Line) -> None:
     line.world.check_newest(VM, FORMATS)
 
 
+@pytest.mark.soak
 def test_outside_its_window_a_copy_waits_and_can_be_cancelled(line: Line) -> None:
     images = line.world.images(VM)
     now = datetime.now(UTC)
@@ -127,6 +128,7 @@ def test_outside_its_window_a_copy_waits_and_can_be_cancelled(line: Line) -> Non
     line.world.check_newest(VM, FORMATS)
 
 
+@pytest.mark.soak
 def test_a_copy_too_many_waits_for_its_turn(line: Line) -> None:
     line.write("cat /dev/urandom", 4)
     # Another copy of this machine, as far as anybody can tell.
