@@ -293,10 +293,10 @@ def behind_its_back(ledger: Ledger, block: int) -> None:
 
 
 def test_a_power_cut_of_the_active_host(ledger: Ledger) -> None:
+    running = ledger.world.on("a", "virsh list --name").split()
     ledger.world.lab("powercut", "a")
     ledger.world.lab("up", "a")
-    ledger.world.lab("guest", "start", VM, "--on", "a")
-    ledger.world.lab("guest", "wait", VM, "--on", "a")
+    ledger.world.back_to_work(running)
     ledger.write(370)
     ledger.cycle()
     assert ledger.found_by()[0] == "digests"
