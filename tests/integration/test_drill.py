@@ -187,6 +187,7 @@ def test_the_next_drill_takes_another_day_and_a_kill_leaves_nothing(stage: Stage
     assert "2 of 2 images proven" in stage.status()
 
 
+@pytest.mark.soak
 def test_a_vm_whose_disk_was_destroyed_fails_its_drill_and_shows_it(stage: Stage) -> None:
     world = stage.world
     world.in_guest(VM, "dd if=/dev/zero of=/dev/vda bs=1M count=200 conv=notrunc,fsync 2>/dev/null")

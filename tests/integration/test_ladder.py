@@ -144,6 +144,7 @@ def test_a_lost_bitmap_sends_only_what_differs(ledger: Ledger) -> None:
     ledger.check()
 
 
+@pytest.mark.soak
 def test_a_killed_qemu(ledger: Ledger) -> None:
     ledger.write(300)
     ledger.world.lab("guest", "kill", VM, "--on", "a")
@@ -242,6 +243,7 @@ def test_the_newest_image_deleted_by_hand(ledger: Ledger) -> None:
     ledger.check()
 
 
+@pytest.mark.soak
 def test_a_flipped_bit_in_the_newest_image_never_reaches_the_standby(ledger: Ledger) -> None:
     block = ledger.reread_next()
     flipped = ledger.newest()
@@ -292,6 +294,7 @@ def behind_its_back(ledger: Ledger, block: int) -> None:
     ledger.world.lab("guest", "wait", VM, "--on", "a")
 
 
+@pytest.mark.soak
 def test_a_power_cut_of_the_active_host(ledger: Ledger) -> None:
     running = ledger.world.on("a", "virsh list --name").split()
     ledger.world.lab("powercut", "a")

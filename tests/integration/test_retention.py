@@ -104,6 +104,7 @@ def test_a_clock_a_year_ahead_takes_no_image_and_erases_nothing(
         world.nothing_open(vm)
 
 
+@pytest.mark.soak
 def test_after_thirty_days_of_silence_the_minimum_remains(calendar: tuple[World, Path]) -> None:
     world, _extra = calendar
     before = world.images("hr")
@@ -112,6 +113,7 @@ def test_after_thirty_days_of_silence_the_minimum_remains(calendar: tuple[World,
     assert len(world.images("crm")) == 3
 
 
+@pytest.mark.soak
 def test_a_run_delayed_past_midnight_does_not_cost_the_next_evening(calendar: tuple[World, Path]) -> None:
     world, _extra = calendar
     for now in ("2026-03-01T23:30:00Z", "2026-03-02T00:05:00Z", "2026-03-02T23:30:00Z"):
