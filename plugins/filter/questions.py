@@ -27,12 +27,12 @@ options:
   part:
     description: Which machines of each VM are asked.
     type: str
-    choices: [all, backup_storage, standby]
+    choices: [all, backup_storage, taker]
     required: true
   answers:
     description:
-      - The registered loop over M(edgecloud.resilient_vm.host_info). It tells which of a VM's two hosts is its standby
-        now, and which machines could not be reached and are not asked again. Without it the inventory decides.
+      - The registered loop over M(edgecloud.resilient_vm.host_info). It tells which of a VM's two hosts would take it
+        over, and which machines could not be reached and are not asked again. Without it the inventory decides.
     type: dict
 """
 
@@ -49,7 +49,9 @@ EXAMPLES = r"""
 
 RETURN = r"""
 _value:
-  description: Items with C(machine), C(root), C(now), C(libvirt) (whether it is asked) and C(vms).
+  description:
+    - Items with C(machine), C(root), C(now), C(libvirt) (whether it is asked), C(parts) (what else is asked for) and
+      C(vms).
   type: list
   elements: dict
 """

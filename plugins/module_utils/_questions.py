@@ -8,10 +8,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from ._preflight import standby_host
 from ._takeover import hosts_of
 
-__all__ = ["gate_problems", "plans_of", "questions", "told_of"]
+__all__ = ["gate_problems", "part_of", "plans_of", "questions", "told_of"]
 
 # What an answer holds by "customer/vm", and the name one VM's entry gets.
 _BY_VM = {"domains": "domain", "states": "state"}
@@ -32,10 +31,10 @@ def plans_of(
 def questions(
     plans: Iterable[Mapping[str, Any]], part: str, answers: Mapping[str, Any] | None = None
 ) -> list[dict[str, Any]]:
-    """For each machine of a part (``all``, ``standby``, ``taker``, ``backup_storage``) the arguments of one question.
+    """For each machine of a part (``all``, ``taker``, ``backup_storage``) the arguments of one question.
 
-    ``answers`` of host_info tell which of two hosts is a VM's standby now, and which one would take it over (without
-    them the inventory does), and which machines it is no use to ask again.
+    ``answers`` of host_info tell which of two hosts would take a VM over (without them the inventory does), and which
+    machines it is no use to ask again.
     """
     asked: dict[str, dict[str, Any]] = {}
     silent = {_machine_of(answer) for answer in _results(answers) if answer.get("reachable") is False}
@@ -50,12 +49,15 @@ def questions(
                     "root": plan["roots"][machine],
                     "now": plan["nows"][machine],
                     "libvirt": False,
+                    "parts": [],
                     "vms": [],
                 },
             )
             # A machine that only stores images has no libvirt to be asked about domains.
             hypervisor = machine != plan["backup_storage"]
             question["libvirt"] = question["libvirt"] or hypervisor
+            # Which of two hosts is the standby is known only when all have answered: both are asked for it.
+            question["parts"] = ["standbys"] if hypervisor else ["images"]
             names = ("customer", "vm") if part == "backup_storage" else ("customer", "vm", "domain")
             question["vms"].append({name: plan[name] for name in names})
     return [asked[machine] for machine in sorted(asked)]
@@ -64,12 +66,21 @@ def questions(
 def _machines(plan: Mapping[str, Any], part: str, answers: Mapping[str, Any] | None) -> list[str]:
     if part == "all":
         return list(plan["machines"])
-    if part == "standby" and answers is not None:
-        return [standby_host(plan, told_of(answers, plan))]
     if part == "taker":
         state = (told_of(answers or {}, plan).get(plan["backup_storage"]) or {}).get("state")
         return [hosts_of(plan, state)[1]]
     return [plan[part]]
+
+
+def part_of(answers: Mapping[str, Any], part: str) -> dict[str, Any]:
+    """What a loop over M(host_info) was told besides: as if each machine that answered had been asked for that part alone."""
+    found = []
+    for answer in _results(answers):
+        if part in (answer.get("parts") or {}):
+            variable = answer.get("ansible_loop_var", "item")
+            around = {name: answer[name] for name in ("reachable", "asked", "answered") if name in answer}
+            found.append({"ansible_loop_var": variable, variable: answer[variable], **around, **answer["parts"][part]})
+    return {"results": found}
 
 
 def _results(answers: Mapping[str, Any] | None) -> list[Mapping[str, Any]]:

@@ -30,6 +30,14 @@ options:
     description: Whether libvirt is asked for the domains. A machine that only stores images needs none.
     type: bool
     default: true
+  parts:
+    description:
+      - What else is told of the VMs in the same call, since a call costs more than its answer, V(images) as by
+        M(edgecloud.resilient_vm.image_info) and V(standbys) as by M(edgecloud.resilient_vm.standby_info).
+    type: list
+    elements: str
+    choices: [images, standbys]
+    default: []
 """
 
 EXAMPLES = r"""
@@ -40,6 +48,16 @@ EXAMPLES = r"""
         vm: erp
   delegate_to: a
   register: active
+
+- name: Ask the backup storage about its images, too
+  edgecloud.resilient_vm.host_info:
+    libvirt: false
+    parts: [images]
+    vms:
+      - customer: acme
+        vm: erp
+  delegate_to: c
+  register: storage
 """
 
 RETURN = r"""
@@ -191,6 +209,13 @@ states:
   type: dict
   sample:
     acme/vm1:
+parts:
+  description:
+    - Each of O(parts) that was asked for, as the result of its own module; with C(msg) in its place where that would
+      have failed, which fails nothing else.
+  returned: success
+  type: dict
+  sample: {}
 """
 
 from typing import Any
@@ -200,11 +225,26 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.edgecloud.resilient_vm.plugins.module_utils import _clock, _host
 from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._arguments import vms_spec
 from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._errors import ResilientVmError
+from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._images import images_of
 from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._process import run
+from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._standbys import standbys_of
 
 
 def argument_spec() -> dict[str, Any]:
-    return {**vms_spec(domain={"type": "str"}), "libvirt": {"type": "bool", "default": True}}
+    return {
+        **vms_spec(domain={"type": "str"}),
+        "libvirt": {"type": "bool", "default": True},
+        "parts": {"type": "list", "elements": "str", "choices": ["images", "standbys"], "default": []},
+    }
+
+
+def part(name: str, wanted: dict[str, Any]) -> dict[str, Any]:
+    try:
+        if name == "images":
+            return {name: {key: images_of(layout, run) for key, (layout, _domain) in wanted.items()}}
+        return {name: standbys_of(wanted, run)}
+    except ResilientVmError as error:
+        return {"msg": str(error)}
 
 
 def ask(params: dict[str, Any]) -> dict[str, Any]:
@@ -219,6 +259,7 @@ def ask(params: dict[str, Any]) -> dict[str, Any]:
         "libvirt": libvirt,
         "domains": _host.domains_of(wanted, run) if libvirt else {},
         "states": _host.states_of(layouts),
+        "parts": {name: part(name, wanted) for name in params["parts"]},
     }
 
 

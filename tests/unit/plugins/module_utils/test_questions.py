@@ -11,6 +11,7 @@ from unit.fakes_cycle import STATE, plan
 
 from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._questions import (
     gate_problems,
+    part_of,
     plans_of,
     questions,
     told_of,
@@ -44,11 +45,31 @@ def test_each_machine_is_asked_once_about_all_its_vms() -> None:
     ]
 
 
-def test_the_standby_is_the_host_that_is_not_active() -> None:
-    assert [question["machine"] for question in questions([ERP], "standby", {"results": []})] == ["b"]
+def test_the_hosts_are_asked_for_generations_and_the_backup_storage_for_images() -> None:
+    assert [question["parts"] for question in questions([ERP], "all")] == [["standbys"], ["standbys"], ["images"]]
+
+
+def test_the_taker_is_the_host_that_is_not_active() -> None:
+    assert [question["machine"] for question in questions([ERP], "taker", {"results": []})] == ["b"]
     states = {"acme/erp": {**STATE, "active": "b", "standby": "a", "epoch": 2}}
     answers = {"results": [answer("c", domains={}, states=states)]}
-    assert [question["machine"] for question in questions([ERP, CRM], "standby", answers)] == ["a", "b"]
+    assert [question["machine"] for question in questions([ERP, CRM], "taker", answers)] == ["a", "b"]
+
+
+def test_a_part_is_told_as_if_it_had_been_asked_for_alone() -> None:
+    images = {"acme/erp": {"newest": None}}
+    told = {"domains": {}, "states": {}, "reachable": True, **ASKED}
+    answers = {
+        "results": [
+            answer("a", msg="can't be reached", reachable=False),
+            answer("b", parts={"standbys": {"msg": "b is confused"}}, **told),
+            answer("c", parts={"images": {"images": images}}, **told),
+        ]
+    }
+    assert part_of(answers, "images") == {"results": [answer("c", images=images, reachable=True, **ASKED)]}
+    assert told_of(part_of(answers, "images"), ERP)["c"]["newest"] is None
+    standbys = told_of(part_of(answers, "standbys"), ERP)
+    assert standbys == {"b": {"answered": False, "msg": "b is confused", "between": list(ASKED.values())}}
 
 
 def test_of_an_answer_only_what_concerns_the_vm_is_kept() -> None:
@@ -86,7 +107,7 @@ def test_other_customers_machines_are_left_out() -> None:
 def test_a_machine_that_did_not_answer_is_not_asked_again() -> None:
     silent = {"results": [answer("c", msg="can't be reached", reachable=False), answer("b", domains={}, states={})]}
     assert questions([ERP], "backup_storage", silent) == []
-    assert [question["machine"] for question in questions([ERP], "standby", silent)] == ["b"]
+    assert [question["machine"] for question in questions([ERP], "taker", silent)] == ["b"]
 
 
 def test_what_is_wrong_with_a_gate_is_one_sentence_a_host() -> None:

@@ -14,7 +14,7 @@ import pytest
 from unit.libvirt_fakes import UUID, Host, disk, domain, facts_answer, make_host, refused, said
 
 from ansible_collections.edgecloud.resilient_vm.plugins.module_utils import _units
-from ansible_collections.edgecloud.resilient_vm.plugins.modules import host_info
+from ansible_collections.edgecloud.resilient_vm.plugins.modules import host_info, image_info, standby_info
 
 Run = Callable[..., dict[str, Any]]
 STATE = {"schema": 1, "epoch": 1, "active": "a"}
@@ -54,6 +54,25 @@ def test_a_machine_and_its_vms_are_told_in_one_answer(run_module: Run, host: Hos
     assert told["domains"]["acme/gone"] == {"exists": False}
     assert (told["domains"]["acme/erp"]["uuid"], told["domains"]["acme/erp"]["state"]) == (UUID, "running")
     assert told["states"] == {"acme/erp": STATE, "acme/gone": None}
+
+
+def test_what_else_is_told_is_what_its_own_module_tells(
+    run_module: Run, host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    host.world.answers["systemctl show"] = said("inactive\n")
+    for module in (image_info, standby_info):
+        monkeypatch.setattr(module, "run", host.world)
+    told = run_module(host_info, args(host, "erp", parts=["images", "standbys"]))["parts"]
+    for part, module in (("images", image_info), ("standbys", standby_info)):
+        assert told[part][part] == run_module(module, args(host, "erp"))[part]
+    assert run_module(host_info, args(host, "erp"))["parts"] == {}
+
+
+def test_a_part_that_can_not_be_told_fails_nothing_else(run_module: Run, host: Host) -> None:
+    Path(host.layout.pins).mkdir()
+    Path(host.layout.pins, "x.json").write_text("{")
+    told = run_module(host_info, args(host, "erp", parts=["images"]))
+    assert "is damaged" in told["parts"]["images"]["msg"] and told["states"]["acme/erp"] == STATE
 
 
 def test_a_machine_that_only_stores_images_is_not_asked_for_domains(run_module: Run, host: Host) -> None:
