@@ -163,6 +163,15 @@ def test_the_next_night_backs_b_up(office: Office) -> None:
     assert office.world.in_guest(BOOKS, "cat /disk/vda/key", on="b") == "at b"
 
 
+def test_days_of_both_eras_are_given_back_while_a_is_down(office: Office) -> None:
+    """One history, whichever host its images were taken of."""
+    for image, key in (("20260114T020000Z", "before"), ("20260115T020000Z", "at b")):
+        path = f"/var/lib/resilient-vm/{image}"
+        wish = {"restore_point": image, "restore_to": "files", "restore_path": path}
+        office.play("restore", BOOKS, now="2026-01-15T08:00:00Z", **wish)
+        assert office.world.on("c", f"debugfs -R 'cat /key' {path}/vda.raw 2>/dev/null; rm -r {path}") == key
+
+
 def test_nothing_stands_by_while_a_is_down(office: Office) -> None:
     said = " ".join(office.play("reprotect", BOOKS, now="2026-01-15T09:00:00Z", expect=1).output.split())
     assert "nothing stands by before all three machines answer" in said
