@@ -231,7 +231,8 @@ class _Examination:
         if len(set(known.values())) > 1:
             told = ", ".join(f"{name}: epoch {epoch} on {active}" for name, (epoch, active) in sorted(known.items()))
             self.problems.append(
-                f"the state documents of {self.vm} disagree ({told}); find out where it runs before anything is copied"
+                f"the state documents of {self.vm} disagree ({told}); find out where it runs, then run the resolve "
+                "playbook"
             )
         if self.active not in (self.plan["production"], self.plan["standby"]):
             self.problems.append(

@@ -73,7 +73,7 @@ def _machines(plan: Mapping[str, Any], part: str, answers: Mapping[str, Any] | N
 
 
 def part_of(answers: Mapping[str, Any], part: str) -> dict[str, Any]:
-    """What a loop over M(host_info) was told besides: as if each machine that answered had been asked for that part alone."""
+    """What a loop over M(host_info) was told besides, as if each machine that answered had been asked for it alone."""
     found = []
     for answer in _results(answers):
         if part in (answer.get("parts") or {}):

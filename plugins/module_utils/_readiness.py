@@ -91,7 +91,9 @@ def _disagreement(plan: Mapping[str, Any], facts: _takeover.Facts) -> list[str]:
     if len(set(told.values())) < 2:
         return []
     said = ", ".join(f"{name}: epoch {epoch} on {active}" for name, (epoch, active) in sorted(told.items()))
-    return [f"the state documents of {plan['vm']} disagree ({said}); find out where it runs"]
+    return [
+        f"the state documents of {plan['vm']} disagree ({said}); find out where it runs, then run the resolve playbook"
+    ]
 
 
 def _unfenced(facts: _takeover.Facts, active: str) -> list[str]:

@@ -215,7 +215,7 @@ def _check_agreement(wanted: Inventory, machine: str, own: State | None, known: 
         if state.epoch == top.epoch and state.active != top.active:
             raise ResilientVmError(
                 f"{lead} says {top.active} is the active host of {wanted.name} at epoch {top.epoch}, "
-                f"{name} says {state.active}; stop the VM on the wrong one and correct its state document"
+                f"{name} says {state.active}; stop the VM on the wrong one and run the resolve playbook"
             )
     if own is not None and own.epoch < top.epoch:
         raise ResilientVmError(

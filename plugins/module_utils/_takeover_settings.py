@@ -52,6 +52,11 @@ TAKEOVER: tuple[Setting, ...] = (
         "Host on which the VM shall live after the switchover playbook; one of its two.",
     ),
     Setting(
+        "resolve_to",
+        "str",
+        "Host whose disks of the VM count, for the resolve playbook, when its machines disagree; one of its two.",
+    ),
+    Setting(
         "fence_agent",
         "str",
         "Fence agent (a program with their standard interface) that powers this host off before a takeover.",

@@ -253,6 +253,25 @@ def test_reprotect_makes_a_its_standby(office: Office) -> None:
     assert "b can be reached; shut books down there" in said
 
 
+def test_what_the_machines_disagree_about_a_person_resolves(office: Office) -> None:
+    """As when a backup of b's system is put back that knows of a takeover which nobody else does."""
+    world, wrong = office.world, {"epoch": (3, 4), "active": ("a", "b"), "standby": ("b", "a")}
+    edits = " ".join(
+        f'-e \'s/"{name}": {json.dumps(old)}/"{name}": {json.dumps(new)}/\'' for name, (old, new) in wrong.items()
+    )
+    world.on("b", f"sed -i {edits} {STORE}/{SPARE}/state.json")
+    assert "the state documents of spare disagree" in office.play("daily", SPARE, expect=1).output
+    said = " ".join(office.play("resolve", SPARE, "--check", resolve_to="a").output.split())
+    assert "the disks of spare on a count" in said and "b: epoch 4 on b, c: epoch 3 on a" in said
+    assert office.state("c", SPARE)["epoch"] == 3
+    office.play("resolve", SPARE, resolve_to="a")
+    for host in ("a", "b", "c"):
+        found = office.state(host, SPARE)
+        assert (found["active"], found["phase"], found["epoch"]) == ("a", "failed_over", 5)
+    assert world.on("a", f"virsh domstate {SPARE}") == "running"
+    assert office.play("resolve", SPARE, resolve_to="a").changed == 0
+
+
 @pytest.mark.soak
 def test_and_back_again_the_same_way(office: Office) -> None:
     """A takes it over from B, and B, which has its disks where a takeover puts them, stands by again."""
