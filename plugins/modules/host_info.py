@@ -30,6 +30,10 @@ options:
     description: Whether libvirt is asked for the domains. A machine that only stores images needs none.
     type: bool
     default: true
+  newest:
+    description: Whether the machine tells of the newest image it stores of each VM.
+    type: bool
+    default: false
 """
 
 EXAMPLES = r"""
@@ -191,6 +195,16 @@ states:
   type: dict
   sample:
     acme/vm1:
+newest:
+  description: The newest whole image stored here of each VM, or null, by C(customer/vm).
+  returned: with O(newest)
+  type: dict
+  sample:
+    acme/vm1:
+      id: 20260114T020000Z
+      instant: "2026-01-14T02:00:00Z"
+      epoch: 1
+      complete: true
 """
 
 from typing import Any
@@ -204,7 +218,11 @@ from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._process im
 
 
 def argument_spec() -> dict[str, Any]:
-    return {**vms_spec(domain={"type": "str"}), "libvirt": {"type": "bool", "default": True}}
+    return {
+        **vms_spec(domain={"type": "str"}),
+        "libvirt": {"type": "bool", "default": True},
+        "newest": {"type": "bool", "default": False},
+    }
 
 
 def ask(params: dict[str, Any]) -> dict[str, Any]:
@@ -219,6 +237,7 @@ def ask(params: dict[str, Any]) -> dict[str, Any]:
         "libvirt": libvirt,
         "domains": _host.domains_of(wanted, run) if libvirt else {},
         "states": _host.states_of(layouts),
+        **({"newest": _host.newest_of(layouts)} if params["newest"] else {}),
     }
 
 
