@@ -73,7 +73,7 @@ def test_what_could_not_be_brought_stops_nothing_and_is_said() -> None:
 
 def test_another_machine_that_answers_is_not_taken_for_the_guest() -> None:
     answers = {**DARK, "b": {"a": "", "c": "x", "erp": "port 443 is closed"}}
-    with pytest.raises(ResilientVmError, match="52:54:00:00:00:02 answers at 192.0.2.80"):
+    with pytest.raises(ResilientVmError, match=r"52:54:00:00:00:02 answers at 192\.0\.2\.80"):
         decide(PLAN, facts(looks=answers, address=USED))
     assert decide({**PLAN, "despite_findings": True}, facts(looks=answers, address=USED)).action == "confirm"
     with pytest.raises(ResilientVmError, match="own MAC address"):
