@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 from integration.world import STORE, World
+from lab.rvmlab.domain import Guest
 
 pytestmark = pytest.mark.soak
 
@@ -62,6 +63,11 @@ class Dead:
         return int(self.world.on("b", "df --block-size=1 --output=used /var/lib/resilient-vm | tail -1"))
 
 
+def write(world: World, vm: str, mebibytes: int) -> None:
+    disk = Guest.of_kind(vm, "tiny").disks[0].path(vm)
+    world.on("a", f"qemu-io -f qcow2 -c 'write -P 7 0 {mebibytes}M' {disk}")
+
+
 @pytest.fixture(scope="module")
 def dead(machines: World, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Dead]:
     step = {"resilient_vm_takeover_steps": [{"name": "note", "command": ["true"], "when": "before_start"}]}
@@ -69,13 +75,14 @@ def dead(machines: World, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
     extra = machines.inventory_file(tmp_path_factory.mktemp("inventory") / "dead.json", vms)
     running = machines.on("a", "virsh list --name").split()
     for vm in VMS:
-        machines.lab("guest", "create", "a", vm, "--kind", "tiny", "--size", str(SIZED.get(vm, 64)), "--start")
+        # Down, and without an agent to be waited for: it is about the disks.
+        machines.lab("guest", "create", "a", vm, "--kind", "tiny", "--no-agent", "--size", str(SIZED.get(vm, 64)))
     machines.play("site", "--limit", ",".join((*VMS, "lab_machines")), inventory=[extra])
     for vm in SIZED:
-        machines.in_guest(vm, f"dd if=/dev/urandom of=/dev/vda bs=1M count={BALLAST_MIB} conv=fsync 2>&1")
+        write(machines, vm, BALLAST_MIB)
     machines.play("daily", "--limit", ",".join(VMS), inventory=[extra], now=NIGHT, timeout=3000)
     # Which C has and B has not.
-    machines.in_guest("stale", "dd if=/dev/urandom of=/dev/vda bs=1M count=1 conv=fsync 2>&1")
+    write(machines, "stale", 1)
     machines.on("b", f"chattr +i {STORE}/stale/incoming")
     machines.play("daily", "--limit", "stale", inventory=[extra], expect=1, now="2026-02-14T09:00:00Z", force=True)
     machines.lab("crash", "a")
