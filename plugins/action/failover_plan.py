@@ -20,11 +20,22 @@ class ActionModule(DecisionAction):
         "standbys": {"type": "dict", "required": True},
         "looks": {"type": "dict", "required": True},
         "fenced": {"type": "list", "elements": "dict", "default": []},
+        "address": {"type": "dict", "default": {}},
+        "brought": {"type": "dict", "default": {}},
         "confirm": {"type": "str", "default": ""},
         "scheduled": {"type": "bool", "default": False},
     }
 
     def decide(self, plan: Mapping[str, Any], given: Mapping[str, Any], now: datetime) -> Any:
         fenced = [(each["machine"], each["result"]) for each in given["fenced"]]
-        facts = Facts(given["hosts"], given["standbys"], given["looks"], now, wanted_version(), fenced)
+        facts = Facts(
+            given["hosts"],
+            given["standbys"],
+            given["looks"],
+            now,
+            wanted_version(),
+            fenced,
+            given["address"],
+            given["brought"],
+        )
         return decide(plan, facts, given["confirm"], given["scheduled"])

@@ -17,7 +17,7 @@ description:
   - What a takeover has done, when its data is from and how long it took, for the journal and for people.
 author:
   - edgecloud.resilient_vm contributors (@edgecloud)
-positional: vm, done, seconds
+positional: vm, done, seconds, steps
 options:
   _input:
     description: The decision of M(edgecloud.resilient_vm.failover_plan).
@@ -35,6 +35,11 @@ options:
     description: How long it took from the command until that returned, in seconds.
     type: float
     required: true
+  steps:
+    description: What came of each step beside it (RV(edgecloud.resilient_vm.takeover_record#module:steps)).
+    type: list
+    elements: dict
+    default: []
 """
 
 EXAMPLES = r"""

@@ -16,6 +16,7 @@ from ._errors import ResilientVmError
 from ._files import read_json, reflink_works
 from ._layout import Layout
 from ._process import Runner
+from ._store import Store
 
 __all__ = [
     "domains_of",
@@ -23,6 +24,7 @@ __all__ = [
     "libvirt_of",
     "missing_accounts",
     "mover_version",
+    "newest_of",
     "root_of",
     "states_of",
 ]
@@ -73,6 +75,21 @@ def libvirt_of(run: Runner) -> dict[str, str] | None:
 def states_of(layouts: Sequence[Layout]) -> dict[str, Any]:
     """Each VM's state document, or None."""
     return {layout.name: read_json(layout.state) for layout in layouts}
+
+
+def newest_of(layouts: Sequence[Layout]) -> dict[str, Any]:
+    """What a takeover wants to know of the newest whole image stored here of each VM, or None."""
+    found: dict[str, Any] = {}
+    for layout in layouts:
+        image = Store(layout).newest()
+        manifest = image.manifest if image else None
+        found[layout.name] = manifest and {
+            "id": manifest.id,
+            "instant": manifest.instant,
+            "epoch": manifest.epoch,
+            "complete": True,
+        }
+    return found
 
 
 def domains_of(wanted: Mapping[str, tuple[Layout, str]], run: Runner) -> dict[str, Any]:

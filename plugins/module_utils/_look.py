@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from ._process import Runner
 
-__all__ = ["Target", "look"]
+__all__ = ["Target", "accepts", "look"]
 
 
 @dataclass(frozen=True)
@@ -37,6 +37,15 @@ def look(targets: Sequence[Target], run: Runner, patience_seconds: float) -> dic
         echoes = [several.submit(_echo, target, run, patience_seconds) for target in targets]
         answers = [several.submit(_connect, target, patience_seconds) for target in targets]
         return {target.name: answer.result() or echo.result() for target, answer, echo in zip(targets, answers, echoes)}
+
+
+def accepts(address: str, port: int, patience_seconds: float) -> bool:
+    """Whether somebody listens there: a refused connection is no answer of a service."""
+    try:
+        socket.create_connection((address, port), timeout=patience_seconds).close()
+    except OSError:
+        return False
+    return True
 
 
 def _connect(target: Target, patience_seconds: float) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Callable
 
-from . import _settings
+from . import _settings, _steps
 from ._errors import ResilientVmError
 from ._layout import Layout
 
@@ -34,6 +34,7 @@ def make_plan(
     if vm not in groups.get(GROUP, ()):
         raise _refusal([f"{vm} is no protected VM of this inventory; add it to group {GROUP} or name another"])
     values, problems = _settings.read_all(variables, "vm", vm)
+    problems += _steps.problems(values["takeover_steps"], vm)
     machines = {part: _machine(vm, part, values, groups, problems) for part in _PARTS}
     names = sorted(set(machines.values()) - {""})
     found = {name: _machine_settings(name, variables_of(name), problems) for name in names}

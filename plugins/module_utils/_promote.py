@@ -20,7 +20,7 @@ from datetime import datetime
 from typing import Any, Callable
 from xml.etree import ElementTree
 
-from . import _clock, _definition, _drill, _standby_xml
+from . import _address, _clock, _definition, _drill, _look, _standby_xml
 from ._change import held
 from ._errors import ResilientVmError
 from ._files import clone_descriptor, fsync_directory, fsync_tree, locked, read_json, write_json
@@ -100,10 +100,15 @@ class Promotion:
     gate: Gate
     # In this collection's words, of this host.
     host: str
+    # Of the guest, which nobody else may have when it starts; whether it is started there all the same.
+    guest_address: str | None = None
+    despite: bool = False
     swtpm: str = _definition.SWTPM
     clock: Callable[[], float] = time.monotonic
     sleep: Callable[[float], None] = time.sleep
     seconds: dict[str, float] = field(default_factory=dict)
+    # What went wrong without stopping anything.
+    warnings: list[str] = field(default_factory=list)
 
     def examine(self) -> dict[str, Any] | None:
         """What an earlier run of this takeover has made, or None. Refuses what can't be, touching nothing."""
@@ -138,12 +143,25 @@ class Promotion:
             self._define(virsh, record["uuid"])
         with self._timed("gate"):
             self.gate.open(self.layout.name)
+        if self.guest_address:
+            with self._timed("address"):
+                self._see_that_it_is_free(virsh, record["uuid"])
         with self._timed("start"):
             virsh.start(record["uuid"])
             state = virsh.state(record["uuid"])[0]
         if state != "running":
             raise ResilientVmError(f"{self.layout.name} was started on {self.host} and is {state}; see its log there")
+        refused = virsh.announce(record["uuid"])
+        if refused:
+            self.warnings.append(f"its new place could not be announced ({refused}); switches learn it when it speaks")
         return record
+
+    def _see_that_it_is_free(self, virsh: Virsh, uuid: str) -> None:
+        """At the last moment: the operator may have had a quarter of an hour since it was looked for."""
+        seen = _address.look(self.guest_address or "", uuid, virsh).as_dict()
+        problem = _address.objection(self.layout.vm, self.host, seen, self.despite)
+        if problem:
+            raise ResilientVmError(f"{self.layout.vm} is not started on {self.host}: {problem}")
 
     def _define(self, virsh: Virsh, uuid: str) -> None:
         with open(os.path.join(self.layout.running, _definition.XML), encoding="utf-8") as stream:
@@ -155,13 +173,29 @@ class Promotion:
         root = ElementTree.fromstring(virsh.inactive_xml(uuid))
         if root.find("devices/channel/target[@name='org.qemu.guest_agent.0']") is None:
             return "not asked"
-        until = self.clock() + patience_seconds
         with self._timed("guest"):
-            while virsh.call("qemu-agent-command", uuid, _PING, "--timeout", "5", check=False).code != 0:
-                if self.clock() >= until:
-                    return "silent"
-                self.sleep(0.5)
-        return "answers"
+            answers = self._within(
+                patience_seconds,
+                lambda: virsh.call("qemu-agent-command", uuid, _PING, "--timeout", "5", check=False).code == 0,
+            )
+        return "answers" if answers else "silent"
+
+    def wait_for_port(self, patience_seconds: float) -> str:
+        """The same of the guest's own address, as this host sees it; ``not asked`` where none is known."""
+        if not self.guest_address:
+            return "not asked"
+        host, port = _address.host_and_port(self.guest_address)
+        with self._timed("port"):
+            answers = self._within(patience_seconds, lambda: _look.accepts(host, port, 2.0))
+        return "answers" if answers else "silent"
+
+    def _within(self, patience_seconds: float, true: Callable[[], bool]) -> bool:
+        until = self.clock() + patience_seconds
+        while not true():
+            if self.clock() >= until:
+                return False
+            self.sleep(0.5)
+        return True
 
     @contextmanager
     def _timed(self, phase: str) -> Iterator[None]:

@@ -38,6 +38,8 @@ class Setting:
     description: str
     default: Any = None
     unit: str = ""
+    # Of a list: texts, or mappings that the room checks which knows what is in them.
+    elements: str = "str"
     # Whose variable it is: a protected VM's or a machine's. In group_vars/all it is everybody's.
     scope: str = "vm"
     required: bool = False
@@ -79,7 +81,7 @@ class Setting:
             return self.default
         if self.numbers and isinstance(raw, int) and not isinstance(raw, bool):
             raw = str(raw)
-        value = _convert(self.type, raw)
+        value = _mappings(raw) if self.elements == "dict" else _convert(self.type, raw)
         if value is None or not self._accepts(value):
             default = "" if self.default in (None, "", [], {}) else f" (default {_yaml_word(self.default)})"
             raise ResilientVmError(
@@ -128,6 +130,12 @@ def _convert(kind: str, raw: Any) -> Any:
     if not isinstance(raw, Mapping) or not all(isinstance(word, str) for pair in raw.items() for word in pair):
         return None
     return {str(name): str(value) for name, value in raw.items()}
+
+
+def _mappings(raw: Any) -> list[dict[str, Any]] | None:
+    if not isinstance(raw, (list, tuple)) or not all(isinstance(item, Mapping) for item in raw):
+        return None
+    return [dict(item) for item in raw]
 
 
 def _boolean(raw: Any) -> bool | None:

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
 
-from . import _clock, _evidence, _fence
+from . import _address, _clock, _evidence, _fence, _newer, _steps
 from ._domain import STOPPED
 from ._errors import ResilientVmError
 from ._human import human_age
@@ -57,12 +57,16 @@ class Facts:
     version: str = ""
     # (machine, result of M(host_fence)) of those that were to power the active host off, in turn.
     fenced: Sequence[tuple[str, Mapping[str, Any]]] = ()
+    # What M(vm_look) heard at the guest's address; empty when nobody was to be asked.
+    address: Mapping[str, Any] = field(default_factory=dict)
+    # What became of bringing the backup storage's newest image over: ``image``, ``seconds``, ``problem``. Empty before.
+    brought: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Decision:
-    """``action``: nothing (it runs there already), fence (power the old host off, look again and decide again),
-    confirm (ask for the operator's word), take."""
+    """``action``: nothing (it runs there already), bring (the backup storage's newer image, then look and decide
+    again), fence (power the old host off, then the same), confirm (ask for the operator's word), take."""
 
     action: str
     why: str
@@ -80,6 +84,10 @@ class Decision:
     data_time: str | None
     lost_seconds: int | None
     evidence: dict[str, Any] = field(default_factory=dict)
+    # Who uses the guest's address, as M(vm_look) says; empty when nobody was asked.
+    address: dict[str, Any] = field(default_factory=dict)
+    # Sentences for people.
+    remarks: list[str] = field(default_factory=list)
 
 
 def hosts_of(plan: Mapping[str, Any], state: Mapping[str, Any] | None) -> tuple[str, str]:
@@ -96,8 +104,8 @@ def targets(plan: Mapping[str, Any], machine: str) -> list[dict[str, Any]]:
     others = [name for name in plan["machines"] if name != machine]
     found = [{"name": name, **plan["addresses"][name]} for name in others]
     if plan["guest_address"]:
-        address, _colon, port = plan["guest_address"].rpartition(":")
-        found.append({"name": plan["vm"], "address": address.strip("[]"), "port": int(port)})
+        address, port = _address.host_and_port(plan["guest_address"])
+        found.append({"name": plan["vm"], "address": address, "port": port})
     return found
 
 
@@ -107,13 +115,23 @@ def decide(plan: Mapping[str, Any], facts: Facts, confirm: str = "", scheduled: 
     state = (facts.hosts.get(storage) or {}).get("state")
     active, taker = hosts_of(plan, state)
     known, held = facts.hosts.get(taker) or {}, facts.standbys.get(taker) or {}
-    seen = _seen(plan, facts, active, taker)
+    phase = (state or {}).get("phase")
+    resumed = phase == _RESUMED
+    newer = _newer.than(held, facts.hosts.get(storage) or {}) if phase in _FIRST else None
+    remarks = _newer.remarks(plan, taker, held, newer, facts.brought)
+    brings = bool(newer) and not facts.brought and plan["prefer"] == "newest"
+    if brings:
+        # Decided for the data that it will have.
+        held = {**held, "current": newer}
+        facts = replace(facts, standbys={**facts.standbys, taker: held})
+    # One that a run has started before it was cut off: what answers is itself.
+    started = resumed and (known.get("domain") or {}).get("state") == "running"
+    stranger = facts.address.get("mac") and not facts.address["own"] and plan["despite_findings"]
+    seen = {**_seen(plan, facts, active, taker), **({"vm_answers": False} if started or stranger else {})}
     if state and seen["seen_by_standby"] is not None and seen["seen_by_backup_storage"] is not None:
         problems = unfit(plan, facts, state, taker)
         if problems:
-            raise ResilientVmError("\n".join(problems), problems=problems)
-    phase = (state or {}).get("phase")
-    resumed = phase == _RESUMED
+            raise ResilientVmError("\n".join([*problems, *remarks]), problems=problems)
     epoch = state["epoch"] if state else 1
     current = held.get("current") or {}
     found: dict[str, Any] = {
@@ -149,11 +167,18 @@ def decide(plan: Mapping[str, Any], facts: Facts, confirm: str = "", scheduled: 
         **seen,
     )
     verdict = _evidence.decide(evidence)
+    used = "" if started else _address.objection(plan["vm"], taker, facts.address, plan["despite_findings"])
+    # Where its address answers it is worth more who that is.
+    if used and (verdict.action != "refuse" or evidence.vm_answers):
+        raise ResilientVmError(f"{plan['vm']} is not taken over: {used}")
     if verdict.action == "refuse":
         raise ResilientVmError(f"{plan['vm']} is not taken over: {verdict.why}")
+    found.update(evidence=evidence.as_dict(), address={} if started else dict(facts.address), remarks=remarks)
+    if brings:
+        return Decision("bring", _newer.why(storage, taker, held), nonce="", **found)
     # A host that is off needs nobody's word, which may be too old by now.
     nonce = word.nonce if word and power != _fence.OFF else ""
-    return Decision(verdict.action, verdict.why, nonce=nonce, evidence=evidence.as_dict(), **found)
+    return Decision(verdict.action, verdict.why, nonce=nonce, **found)
 
 
 def _seen(plan: Mapping[str, Any], facts: Facts, active: str, taker: str) -> dict[str, Any]:
@@ -267,17 +292,31 @@ def looks_of(answers: Mapping[str, Any], tried: Mapping[str, Any], active: str) 
 def demand(decision: Mapping[str, Any], vm: str, nonce: str, command: str) -> str:
     """The refusal that asks for the operator's word: what to see to, what to type, what it costs."""
     word = Word(vm, decision["active"], decision["epoch"], nonce)
-    return (
-        f"{decision['why']}. See that {decision['active']} is off and stays off, then run within {VALID_MINUTES} "
-        f"minutes:\n  {command} -e resilient_vm_confirm={word}\n"
-        f"That starts {vm} on {decision['taker']} from {decision['generation']}: what was written since "
-        f"{decision['data_time']} is lost ({human_age(timedelta(seconds=decision['lost_seconds']))})."
+    return "\n".join(
+        [
+            f"{decision['why']}. See that {decision['active']} is off and stays off, then run within {VALID_MINUTES} "
+            "minutes:",
+            f"  {command} -e resilient_vm_confirm={word}",
+            f"That starts {vm} on {decision['taker']} from {decision['generation']}: what was written since "
+            f"{decision['data_time']} is lost ({human_age(timedelta(seconds=decision['lost_seconds']))}).",
+            *decision.get("remarks", ()),
+        ]
     )
 
 
-def report(decision: Mapping[str, Any], vm: str, done: Mapping[str, Any], seconds: float) -> dict[str, Any]:
-    """What a takeover was, for the journal; ``lines`` is the same for people. ``seconds``: until the machine ran."""
-    phases = {name: spent for name, spent in done["seconds"].items() if name != "guest"}
+def report(
+    decision: Mapping[str, Any],
+    vm: str,
+    done: Mapping[str, Any],
+    seconds: float,
+    steps: Sequence[Mapping[str, Any]] = (),
+) -> dict[str, Any]:
+    """What a takeover was, for the journal; ``lines`` is the same for people. ``seconds``: until the machine ran.
+
+    ``steps``: what came of each configured step and check.
+    """
+    waited = ("guest", "port")
+    phases = {name: spent for name, spent in done["seconds"].items() if name not in waited}
     told = {
         "vm": vm,
         "from": decision["active"],
@@ -286,15 +325,14 @@ def report(decision: Mapping[str, Any], vm: str, done: Mapping[str, Any], second
         "generation": done["generation"],
         "data_time": done["data_time"],
         "lost_seconds": decision["lost_seconds"],
-        "seconds_to_running": round(seconds - done["seconds"].get("guest", 0.0), 1),
+        "seconds_to_running": round(seconds - sum(done["seconds"].get(name, 0.0) for name in waited), 1),
         "seconds": dict(done["seconds"]),
         "guest": done["guest"],
+        "port": done.get("port", "not asked"),
+        "address": dict(decision.get("address") or {}),
+        "remarks": [*decision.get("remarks", ()), *done.get("remarks", ())],
+        "steps": [dict(step) for step in steps],
         "resumed": decision["resumed"],
-    }
-    guest = {
-        "answers": f"its agent answers after {done['seconds'].get('guest', 0.0)} s",
-        "silent": f"its agent did not answer within {done['seconds'].get('guest', 0.0)} s",
-        "not asked": "it has no agent to ask",
     }
     spent = ", ".join(f"{name} {took} s" for name, took in phases.items()) or "it ran already"
     lines = [
@@ -302,7 +340,18 @@ def report(decision: Mapping[str, Any], vm: str, done: Mapping[str, Any], second
         f"  recovery point: {told['data_time']}; what was written since is lost "
         f"({human_age(timedelta(seconds=told['lost_seconds'] or 0))})",
         f"  recovery time:  {told['seconds_to_running']} s from the command until it ran ({spent})",
-        f"  guest:          {guest[done['guest']]}",
+        f"  guest:          {_waited(done, 'guest', 'its agent', 'it has no agent to ask')}",
+        f"  port:           {_waited(done, 'port', 'its address', 'resilient_vm_guest_address is not set')}",
+        f"  address:        {_address.remark(decision.get('address'))}",
         f"  evidence:       {decision['why']}",
+        *(f"  step:           {_steps.line(step)}" for step in steps),
+        *(f"  note:           {remark}" for remark in told["remarks"]),
     ]
     return {**told, "evidence": dict(decision["evidence"]), "lines": lines}
+
+
+def _waited(done: Mapping[str, Any], what: str, whose: str, unasked: str) -> str:
+    answer, took = done.get(what, "not asked"), done["seconds"].get(what, 0.0)
+    if answer == "not asked":
+        return unasked
+    return f"{whose} answers after {took} s" if answer == "answers" else f"{whose} did not answer within {took} s"

@@ -34,17 +34,40 @@ TAKEOVER: tuple[Setting, ...] = (
     Setting(
         "guest_address",
         "str",
-        "Address of the guest itself with a TCP port; while it answers, failover refuses. Not asked when not set.",
+        "Address of the guest itself with a TCP port: while it answers, or anybody has it, failover refuses; "
+        "afterwards it has to answer. Not asked when not set.",
         pattern=r"[A-Za-z0-9._-]+:[0-9]{1,5}|\[[0-9A-Fa-f:.]+\]:[0-9]{1,5}",
         hint="an address and a port like 192.0.2.80:443 or [2001:db8::80]:443",
     ),
     Setting(
         "guest_wait_seconds",
         "int",
-        "How long a takeover waits for the guest agent of a VM that has one.",
+        "How long a takeover waits for the guest agent of a VM that has one, and for C(resilient_vm_guest_address).",
         default=120,
         unit="seconds",
         minimum=0,
+    ),
+    Setting(
+        "guest_checks",
+        "str",
+        "A file of tasks on the control node that try the guest when it has changed its host; the run fails with them.",
+    ),
+    Setting(
+        "takeover_steps",
+        "list",
+        "What else is done when the VM changes its host, in this order; see the page on takeover.",
+        default=[],
+        elements="dict",
+        hint="a list of mappings, each with a name and one of command, nsupdate and tasks",
+    ),
+    Setting(
+        "prefer",
+        "str",
+        "Whether a takeover starts at once from what the standby host has, or first brings it a newer image that the "
+        "backup storage holds.",
+        default="time",
+        pattern="time|newest",
+        hint="time or newest",
     ),
     Setting(
         "switch_to",
@@ -122,7 +145,8 @@ TAKEOVER: tuple[Setting, ...] = (
     Setting(
         "despite_findings",
         "bool",
-        "Whether failover and switchover go on where the standby host says that it could not start the VM.",
+        "Whether failover and switchover go on where the standby host says that it could not start the VM, or another "
+        "machine has its address.",
         default=False,
     ),
     Setting("reason", "str", "Why the VM changes its host, for the journal; the playbook's name when not set."),

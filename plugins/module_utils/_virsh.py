@@ -36,6 +36,8 @@ _UNREACHABLE = (
 )
 # libvirt notices only after 30 s that a machine which shut itself down in the middle of a backup is off.
 _ABORT_PAUSES = (0.1,) * 20 + (0.5,) * 90
+# Five times within about a second and a half, as after a migration.
+_ANNOUNCE = '{"execute": "announce-self", "arguments": {"initial": 50, "max": 550, "rounds": 5, "step": 100}}'
 _COUNT = re.compile(r"(?:Froze|Thawed) (\d+) filesystem")
 
 
@@ -212,6 +214,12 @@ class Virsh:
         """Names of the active networks."""
         return self.call("net-list", "--name").stdout.split()
 
+    def bridge_of(self, network: str) -> str:
+        """The bridge behind a network of libvirt's, or ""."""
+        done = self.call("net-dumpxml", network, check=False)
+        node = ElementTree.fromstring(done.stdout).find("bridge") if done.code == 0 else None
+        return "" if node is None else node.get("name", "")
+
     def compare_cpu(self, file: str, virt_type: str, arch: str, machine: str) -> str:
         """What libvirt has against starting a machine with this <cpu> here; "" for nothing."""
         asked = [
@@ -269,6 +277,15 @@ class Virsh:
     def undefine(self, uuid: str) -> None:
         """Forget a stopped domain. Its firmware's variables stay: they belong to the image, not to libvirt."""
         self.call("undefine", uuid, "--keep-nvram", "--managed-save", "--checkpoints-metadata", "--snapshots-metadata")
+
+    def announce(self, uuid: str) -> str:
+        """Have QEMU say, from each of a running machine's interfaces, where it is now; "" or why it could not.
+
+        It is the one that knows the ports and their VLANs; that libvirt marks the machine as tainted changes nothing.
+        """
+        done = self.call("qemu-monitor-command", uuid, _ANNOUNCE, check=False)
+        # An error of QEMU's is an answer like any other.
+        return "" if done.code == 0 and '"error"' not in done.stdout else _sentence(done)
 
     def enable_autostart(self, uuid: str) -> None:
         self.call("autostart", uuid)

@@ -53,6 +53,18 @@ options:
     type: list
     elements: dict
     default: []
+  address:
+    description:
+      - What the standby host heard at the guest's address (RV(edgecloud.resilient_vm.vm_look#module:address)); empty
+        when it was not to ask.
+    type: dict
+    default: {}
+  brought:
+    description:
+      - Once it was tried to bring the backup storage's newest image to the standby host, which C(image), how many
+        C(seconds) it took, and in C(problem) why it failed.
+    type: dict
+    default: {}
   confirm:
     description: The operator's word, or several separated by commas.
     type: str
@@ -76,8 +88,9 @@ EXAMPLES = r"""
 RETURN = r"""
 decision:
   description:
-    - What is to be done. C(action) is V(nothing) when it runs there already, V(fence) when the active host is to be
-      powered off first, V(confirm) when the operator's word is needed, and V(take); the rest says of
+    - What is to be done. C(action) is V(nothing) when it runs there already, V(bring) when
+      the backup storage's newer image, C(generation), is to be brought there first, V(fence) when the active host is
+      to be powered off first, V(confirm) when the operator's word is needed, and V(take); the rest says of
       which host, by which one, at which epoch and from which generation.
   returned: success
   type: dict
@@ -108,4 +121,12 @@ decision:
       power: unknown
       fenced: ""
       confirmed: false
+    address:
+      address: 192.0.2.80
+      devices: [vmbr0]
+      mac: ""
+      device: ""
+      own: false
+      unchecked: ""
+    remarks: []
 """

@@ -38,6 +38,10 @@ options:
     elements: str
     choices: [images, standbys]
     default: []
+  newest:
+    description: Whether the machine tells of the newest image it stores of each VM.
+    type: bool
+    default: false
 """
 
 EXAMPLES = r"""
@@ -216,6 +220,16 @@ parts:
   returned: success
   type: dict
   sample: {}
+newest:
+  description: The newest whole image stored here of each VM, or null, by C(customer/vm).
+  returned: with O(newest)
+  type: dict
+  sample:
+    acme/vm1:
+      id: 20260114T020000Z
+      instant: "2026-01-14T02:00:00Z"
+      epoch: 1
+      complete: true
 """
 
 from typing import Any
@@ -235,6 +249,7 @@ def argument_spec() -> dict[str, Any]:
         **vms_spec(domain={"type": "str"}),
         "libvirt": {"type": "bool", "default": True},
         "parts": {"type": "list", "elements": "str", "choices": ["images", "standbys"], "default": []},
+        "newest": {"type": "bool", "default": False},
     }
 
 
@@ -260,6 +275,7 @@ def ask(params: dict[str, Any]) -> dict[str, Any]:
         "domains": _host.domains_of(wanted, run) if libvirt else {},
         "states": _host.states_of(layouts),
         "parts": {name: part(name, wanted) for name in params["parts"]},
+        **({"newest": _host.newest_of(layouts)} if params["newest"] else {}),
     }
 
 

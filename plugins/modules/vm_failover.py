@@ -16,7 +16,8 @@ description:
     M(edgecloud.resilient_vm.failover_nonce) has made every word for this epoch void.
   - With O(state=running) it takes over the backup storage's O(document), by which it is the active host, makes disks of
     its current generation (reflink clones with an overlay on each; the generation stays as it is), defines the machine
-    with the same identity and another generation id where it has one, opens the gate and starts it.
+    with the same identity and another generation id where it has one, opens the gate, sees that nobody uses
+      O(guest_address), starts it, and has QEMU announce its new place to the network (which libvirt notes as a taint).
   - Every step may be repeated after a run that was cut off anywhere.
 author:
   - edgecloud.resilient_vm contributors (@edgecloud)
@@ -55,9 +56,16 @@ options:
     type: dict
     default: {}
   guest_wait_seconds:
-    description: How long to wait for the guest agent of a machine that has one, in seconds.
+    description: How long to wait for the guest agent of a machine that has one, and for O(guest_address), in seconds.
     type: int
     default: 120
+  guest_address:
+    description: Address and TCP port of the guest itself. Left out, nobody is asked for it.
+    type: str
+  despite_findings:
+    description: Whether it is started where another machine has that address.
+    type: bool
+    default: false
 """
 
 EXAMPLES = r"""
@@ -98,6 +106,17 @@ guest:
   returned: with O(state=running), not in check mode
   type: str
   sample: answers
+port:
+  description: The same of O(guest_address), as this host sees it.
+  returned: with O(state=running), not in check mode
+  type: str
+  sample: not asked
+remarks:
+  description: What went wrong without stopping anything, a sentence each.
+  returned: with O(state=running), not in check mode
+  type: list
+  elements: str
+  sample: []
 seconds:
   description: How long each phase took, in seconds.
   returned: with O(state=running), not in check mode
@@ -136,6 +155,8 @@ def argument_spec() -> dict[str, Any]:
         "who": {"type": "str"},
         "networks": {"type": "dict", "default": {}},
         "guest_wait_seconds": {"type": "int", "default": 120},
+        "guest_address": {"type": "str"},
+        "despite_findings": {"type": "bool", "default": False},
     }
 
 
@@ -145,7 +166,15 @@ def take_over(layout: Layout, given: dict[str, Any], dry: bool) -> dict[str, Any
     decided = State.from_json(given["document"], f"the document that {layout.name} shall follow")
     before, after = _change.follow(layout, decided, given["who"], now, dry)
     promotion = Promotion(
-        layout, given["domain"], given["epoch"], given["networks"], run, Gate(run, lambda: now), given["host"]
+        layout,
+        given["domain"],
+        given["epoch"],
+        given["networks"],
+        run,
+        Gate(run, lambda: now),
+        given["host"],
+        given["guest_address"],
+        given["despite_findings"],
     )
     was = Virsh(run).state(decided.uuid or given["domain"])[0]
     result: dict[str, Any] = {}
@@ -157,6 +186,8 @@ def take_over(layout: Layout, given: dict[str, Any], dry: bool) -> dict[str, Any
             "generation": record["generation"],
             "data_time": record["instant"],
             "guest": promotion.wait_for_guest(record["uuid"], given["guest_wait_seconds"]),
+            "port": promotion.wait_for_port(given["guest_wait_seconds"]),
+            "remarks": promotion.warnings,
             "seconds": promotion.seconds,
         }
     told = [{"active": state.active, "epoch": state.epoch, "phase": state.phase} for state in (before, after)]

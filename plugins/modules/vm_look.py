@@ -14,6 +14,8 @@ description:
   - Tries a TCP connection to each target, where a refused one counts as an answer, and an echo where the machine has
     the program C(ping). All at once; takes as long as it has patience when a target is silent.
   - Doesn't ask for anything but an answer, and fails for no target.
+  - With O(guest) it also asks, meanwhile, whether somebody uses a guest's IPv4 address in the networks of this host
+    that the guest is attached to (by ARP probes, which claim nothing).
 author:
   - edgecloud.resilient_vm contributors (@edgecloud)
 attributes:
@@ -41,6 +43,18 @@ options:
       port:
         description: TCP port.
         type: int
+        required: true
+  guest:
+    description: A machine of this host's libvirt that shall have an address.
+    type: dict
+    suboptions:
+      domain:
+        description: Name of the libvirt domain.
+        type: str
+        required: true
+      address:
+        description: Its address and a port, like V(192.0.2.80:443).
+        type: str
         required: true
   patience_seconds:
     description: How long it waits for an answer, in seconds.
@@ -71,13 +85,42 @@ seen:
   sample:
     a: ""
     c: port 22 of 10.77.0.13 answers
+address:
+  description:
+    - Who uses the guest's address, C(mac) on C(device), empty for nobody; C(own) tells that it is the guest's own MAC
+      address. C(unchecked) says why nobody could be asked.
+  returned: with O(guest)
+  type: dict
+  sample:
+    address: 192.0.2.80
+    devices: [vmbr0]
+    mac: ""
+    device: ""
+    own: false
+    unchecked: ""
 """
+
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.edgecloud.resilient_vm.plugins.module_utils import _clock
+from ansible_collections.edgecloud.resilient_vm.plugins.module_utils import _address, _clock
+from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._errors import ResilientVmError
 from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._look import Target, look
 from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._process import run
+from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._virsh import Virsh
+
+
+def sighting(guest: dict[str, str]) -> dict[str, Any]:
+    """Who uses the guest's address, from here."""
+    virsh = Virsh(run)
+    try:
+        seen = _address.look(guest["address"], virsh.domains().get(guest["domain"]), virsh)
+    except ResilientVmError as error:
+        host = _address.host_and_port(guest["address"])[0]
+        seen = _address.Sighting(host, unchecked=str(error))
+    return seen.as_dict()
 
 
 def main() -> None:
@@ -89,13 +132,22 @@ def main() -> None:
     module = AnsibleModule(
         {
             "targets": {"type": "list", "elements": "dict", "required": True, "options": target},
+            "guest": {
+                "type": "dict",
+                "options": {"domain": {"type": "str", "required": True}, "address": {"type": "str", "required": True}},
+            },
             "patience_seconds": {"type": "float", "default": 2.0},
         },
         supports_check_mode=True,
     )
     began = _clock.iso(_clock.now())
-    targets = [Target(each["name"], each["address"], each["port"]) for each in module.params["targets"]]
-    module.exit_json(changed=False, began=began, seen=look(targets, run, module.params["patience_seconds"]))
+    given = module.params
+    targets = [Target(each["name"], each["address"], each["port"]) for each in given["targets"]]
+    with ThreadPoolExecutor(1) as beside:
+        address = beside.submit(sighting, given["guest"]) if given["guest"] else None
+        seen = look(targets, run, given["patience_seconds"])
+        found = {"address": address.result()} if address else {}
+    module.exit_json(changed=False, began=began, seen=seen, **found)
 
 
 if __name__ == "__main__":

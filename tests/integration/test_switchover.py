@@ -50,7 +50,10 @@ class Ferry:
 
 @pytest.fixture(scope="module")
 def ferry(machines: World, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ferry]:
-    extra = machines.inventory_file(tmp_path_factory.mktemp("inventory") / "ferry.json", {MOVER: {}})
+    folder = tmp_path_factory.mktemp("inventory")
+    words = ["sh", "-c", f"echo $RESILIENT_VM_MOVE $RESILIENT_VM_ACTIVE_HOST $RESILIENT_VM_EPOCH >> {folder}/moved"]
+    steps = [{"name": "note", "command": words, "host": "control"}]
+    extra = machines.inventory_file(folder / "ferry.json", {MOVER: {"resilient_vm_takeover_steps": steps}})
     running = machines.on("a", "virsh list --name").split()
     machines.lab("guest", "create", "a", MOVER, "--kind", "two-disk", "--rate", "0", "--start")
     machines.play("site", "--limit", f"{MOVER},lab_machines", inventory=[extra])
@@ -84,6 +87,7 @@ def test_it_moves_with_everything_that_was_written(ferry: Ferry) -> None:
     newest = ferry.world.images(MOVER)[-1]
     ferry.world.check_image(MOVER, newest)
     ferry.world.check_image(MOVER, newest, "a")
+    assert (ferry.inventory.parent / "moved").read_text() == "switchover b 2\n"
     # What A had was the beginning of what it stands by with.
     assert ferry.sent() < BALLAST_MIB << 20
 

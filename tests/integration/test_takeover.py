@@ -15,14 +15,18 @@ from typing import Any
 
 import pytest
 from integration.world import STORE, Played, World
+from lab.rvmlab.domain import Guest
 
 # One whose guest agent tells what its disks hold, and small ones without an agent.
 BOOKS, SPARE, RIVAL = "books", "spare", "rival"
 BALLAST_MIB = 24
 VMS = (BOOKS, SPARE, RIVAL)
+BOOKS_ITSELF = Guest.of_kind(BOOKS, "two-disk")
 NIGHT = "2026-01-14T02:00:00Z"
 MORNING = "2026-01-14T11:30:00Z"
 NEXT_NIGHT = "2026-01-15T02:00:00Z"
+# Where the tests see what a step has done; what one of them waits for until it succeeds.
+MOVED, MENDED = "/var/lib/resilient-vm/moved", "/var/lib/resilient-vm/mended"
 CLOSED = "resilient-vm keeps the gate closed: "
 
 
@@ -48,9 +52,13 @@ class Office:
     def disks(self, host: str, vm: str) -> list[str]:
         return self.world.on(host, f"virsh domblklist {vm} | awk '/\\//{{print $2}}'").split()
 
-    def word(self, vm: str) -> str:
+    def refusal(self, vm: str, **variables: Any) -> str:
+        return " ".join(self.play("failover", vm, expect=1, **variables).output.split())
+
+    def word(self, vm: str, also: str = "", **variables: Any) -> str:
         """What the refusal says has to be given."""
-        said = " ".join(self.play("failover", vm, expect=1).output.split())
+        said = self.refusal(vm, **variables)
+        assert also in said
         assert "nobody sees a, but only somebody who knows can say that it is off" in said
         assert "what was written since 2026-01-14T02:00:00Z is lost (9 h 30 min)" in said
         found = re.search(rf"failover --limit {vm} -e resilient_vm_confirm=({vm}@a#1-[0-9a-f]{{8}})", said)
@@ -58,10 +66,53 @@ class Office:
         return found.group(1)
 
 
+def steps(folder: Path) -> list[dict[str, Any]]:
+    """One of each form; the second fails until it is mended."""
+    note = f"echo $RESILIENT_VM_MOVE $RESILIENT_VM_VM $RESILIENT_VM_ACTIVE_HOST $RESILIENT_VM_EPOCH >> {MOVED}"
+    dns = {"server": "192.0.2.53", "record": "books.acme.example.", "type": "A", "ttl": 60}
+    (folder / "try.yml").write_text(
+        json.dumps([{"ansible.builtin.assert": {"that": "failover_active_host in ['a', 'b']", "quiet": True}}])
+    )
+    return [
+        {"name": "early", "command": ["sh", "-c", note], "host": "backup_storage", "when": "before_start"},
+        {"name": "mended", "command": ["true"], "verify": {"command": ["test", "-e", MENDED]}},
+        {
+            "name": "name",
+            "nsupdate": {**dns, "value": {"a": "192.0.2.80", "b": "198.51.100.80"}},
+            "host": "backup_storage",
+            "undo": {"command": ["sh", "-c", f"echo undone >> {folder}/undone"], "host": "control"},
+        },
+        {"name": "tasks", "tasks": str(folder / "try.yml")},
+    ]
+
+
+# Keeps what it is told in the place of telling a name server.
+NSUPDATE = f"#!/bin/sh\ncat >> {MOVED}\n"
+# Whoever says by RARP, as QEMU does after a move, that a MAC address is here now.
+LISTEN = """
+import socket, sys
+heard = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(0x8035))
+while True:
+    print(heard.recv(2048)[6:12].hex(":"), flush=True)
+"""
+
+
 @pytest.fixture(scope="module")
 def office(machines: World, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Office]:
-    extra = machines.inventory_file(tmp_path_factory.mktemp("inventory") / "office.json", {vm: {} for vm in VMS})
+    folder = tmp_path_factory.mktemp("inventory")
+    extra = machines.inventory_file(
+        folder / "office.json",
+        {
+            BOOKS: {
+                "resilient_vm_guest_address": f"{BOOKS_ITSELF.address}:80",
+                "resilient_vm_takeover_steps": steps(folder),
+            },
+            SPARE: {"resilient_vm_takeover_steps": steps(folder)[2:3]},
+            RIVAL: {},
+        },
+    )
     office = Office(machines, extra)
+    machines.lab("exec", "c", "install", "-m", "755", "/dev/stdin", "/usr/local/bin/nsupdate", stdin=NSUPDATE)
     running = machines.on("a", "virsh list --name").split()
     machines.lab("guest", "create", "a", BOOKS, "--kind", "two-disk", "--rate", "0", "--start")
     for vm in (SPARE, RIVAL):
@@ -69,6 +120,7 @@ def office(machines: World, tmp_path_factory: pytest.TempPathFactory) -> Iterato
     machines.on("a", f"virsh autostart {BOOKS}")
     machines.play("site", "--limit", ",".join((*VMS, "lab_machines")), inventory=[extra])
     machines.in_guest(BOOKS, f"dd if=/dev/urandom of=/disk/vda/ballast bs=1M count={BALLAST_MIB} 2>&1")
+    machines.in_guest(BOOKS, "echo httpd -p 80 > /disk/vda/up; sh /disk/vda/up")
     machines.in_guest(BOOKS, "echo before > /disk/vda/key; echo before > /disk/vdb/key; sync")
     office.play("daily", ",".join(VMS), now=NIGHT)
     machines.in_guest(BOOKS, "echo after > /disk/vda/late; sync")
@@ -77,17 +129,30 @@ def office(machines: World, tmp_path_factory: pytest.TempPathFactory) -> Iterato
     for host in ("a", "b"):
         for vm in VMS:
             machines.on(host, f"virsh destroy {vm}", check=False)
+    for host in ("a", "b", "c"):
+        machines.on(host, f"rm -f {MOVED} {MENDED} /usr/local/bin/nsupdate")
     machines.back_to_work(running)
 
 
 def test_while_anybody_sees_a_it_is_refused(office: Office) -> None:
-    said = office.play("failover", BOOKS, expect=1).output
-    assert "books is not taken over: a can be reached; shut books down there, or start it there" in said
+    assert "spare is not taken over: a can be reached; shut spare down there, or start it there" in office.refusal(
+        SPARE
+    )
+    said = office.refusal(BOOKS)
+    assert f"books is not taken over: {BOOKS_ITSELF.mac} answers at {BOOKS_ITSELF.address} on vmbr0 of b" in said
+    assert "which is books's own MAC address: it runs somewhere; shut it down there first" in said
     assert office.journal("c", BOOKS) == [("protect", 1, "a")]
 
 
 def test_b_takes_it_over_when_an_operator_vouches_for_a(office: Office) -> None:
+    on = office.world.on
     office.world.lab("crash", "a")
+    on("c", f"ip address add {BOOKS_ITSELF.address}/32 dev eth0")
+    said = office.refusal(BOOKS)
+    stranger = on("c", "cat /sys/class/net/eth0/address; ip address del " + f"{BOOKS_ITSELF.address}/32 dev eth0")
+    assert (
+        f"{stranger} answers at {BOOKS_ITSELF.address} on vmbr0 of b, and two would have the address of books" in said
+    )
     word = office.word(BOOKS)
     # Asked again, the first word is void; so is one about another epoch.
     again = office.word(BOOKS)
@@ -101,8 +166,19 @@ def test_b_takes_it_over_when_an_operator_vouches_for_a(office: Office) -> None:
 
     # Whoever was refused on c has made every word void: what he said on b could not be taken back else.
     assert "is not the last one that was asked for" in office.play("failover", BOOKS, expect=1, confirm=again).output
-    done = office.play("failover", BOOKS, confirm=office.word(BOOKS))
+    word = office.word(BOOKS)
+    heard = ("systemd-run", "--unit=rvm-listen", "--property=StandardOutput=file:/run/rvm-heard")
+    office.world.lab("exec", "c", *heard, "python3", "-c", LISTEN)
+    # Red, because a step has failed; that stopped nothing.
+    done = office.play("failover", BOOKS, expect=1, confirm=word)
     said = " ".join(done.output.split())
+    assert BOOKS_ITSELF.mac in on("c", "systemctl stop rvm-listen; cat /run/rvm-heard")
+    assert f"address: nobody else at {BOOKS_ITSELF.address} on vmbr0" in said
+    assert "port: its address answers after" in said
+    assert "step: early: done in" in said and "step: mended: FAILED after" in said
+    assert "books runs, but beside that mended failed" in said and "verify on b said exit code 1" in said
+    moved = on("c", f"cat {MOVED}").splitlines()
+    assert moved[0] == "failover books b 2" and "update add books.acme.example. 60 A 198.51.100.80" in moved
     assert "books runs on b (epoch 2), taken over from a" in said
     assert f"recovery point: {NIGHT}; what was written since is lost (9 h 30 min)" in said
     assert "guest: its agent answers after" in said
@@ -118,6 +194,13 @@ def test_b_takes_it_over_when_an_operator_vouches_for_a(office: Office) -> None:
     office.world.check_image(BOOKS, image, "b")
     used = office.world.on("b", f"virsh domblklist {BOOKS}")
     assert f"{STORE}/{BOOKS}/running/vda.qcow2" in used
+
+
+def test_what_is_left_of_its_steps_is_taken_by_the_same_command(office: Office) -> None:
+    moved = office.world.on("c", f"cat {MOVED}")
+    office.world.on("b", f"touch {MENDED}")
+    office.play("failover", BOOKS)
+    assert office.world.on("c", f"cat {MOVED}") == moved
 
 
 def test_asked_again_it_has_nothing_to_do(office: Office) -> None:
@@ -141,8 +224,12 @@ def test_a_takeover_that_was_killed_goes_on_without_another_word(office: Office)
 
 
 def test_of_two_who_give_the_same_word_one_takes_it_over(office: Office) -> None:
-    """What the other one takes back on b is nothing that the takeover rests on."""
-    word = office.word(RIVAL)
+    """What the other one takes back on b is nothing that the takeover rests on. B had lost what c still had."""
+    office.world.on("b", f"cd {STORE}/{RIVAL} && rm current && rm -r generations/*")
+    said = office.refusal(RIVAL)
+    assert "b holds no complete generation of rival" in said
+    assert "c holds 20260114T020000Z, which b has not; -e resilient_vm_prefer=newest brings it there first" in said
+    word = office.word(RIVAL, "20260114T020000Z was brought from c first, in", prefer="newest")
     asked = {"inventory": [office.inventory], "now": MORNING, "confirm": word}
     both = [office.world.start_play("failover", "--limit", RIVAL, **asked) for _who in (1, 2)]
     said = [process.communicate(timeout=300)[0] for process in both]
@@ -214,6 +301,7 @@ def test_a_takeover_that_should_not_have_been_is_undone(office: Office) -> None:
         found = office.state(host, SPARE)
         assert (found["active"], found["phase"], found["epoch"]) == ("a", "protected", 3), played.output
     assert "vda.qcow2" in world.on("b", f"ls {STORE}/{SPARE}/before-e3/running")
+    assert (office.inventory.parent / "undone").read_text() == "undone\n"
     assert world.on("b", f"readlink {STORE}/{SPARE}/current") == "generations/20260116T080000Z"
 
 
@@ -249,8 +337,7 @@ def test_reprotect_makes_a_its_standby(office: Office) -> None:
     again = office.play("reprotect", BOOKS, now="2026-01-17T09:30:00Z")
     assert again.changed == 0
     assert f"a stands by for {BOOKS} already" in again.output
-    said = " ".join(office.play("failover", BOOKS, expect=1).output.split())
-    assert "b can be reached; shut books down there" in said
+    assert f"{BOOKS_ITSELF.mac} answers at {BOOKS_ITSELF.address} on vmbr0 of a" in office.refusal(BOOKS)
 
 
 def test_what_the_machines_disagree_about_a_person_resolves(office: Office) -> None:
@@ -278,6 +365,7 @@ def test_and_back_again_the_same_way(office: Office) -> None:
     world, now = office.world, "2026-01-17T11:30:00Z"
     assert world.in_guest(BOOKS, "cat /disk/vda/key", on="b") == "at b"
     world.lab("crash", "b")
+    world.on("a", f"touch {MENDED}")
     said = office.play("failover", BOOKS, expect=1, now=now).output
     word = re.search(rf"resilient_vm_confirm=({BOOKS}@b#2-[0-9a-f]{{8}})", said)
     assert word, said

@@ -75,7 +75,7 @@ def argument_specs() -> str:
     for setting in table():
         option: dict[str, Any] = {"type": setting.type, "description": sentence(setting)}
         if setting.type == "list":
-            option["elements"] = "str"
+            option["elements"] = setting.elements
         if setting.default is not None:
             option["default"] = setting.default
         options[setting.variable] = option

@@ -8,58 +8,20 @@ from __future__ import annotations
 import json
 from copy import deepcopy
 from dataclasses import replace
-from datetime import datetime, timedelta, timezone
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from unit.takeover_fakes import DARK, GENERATION, NOW, PLAN, STATE, facts
 
 from ansible_collections.edgecloud.resilient_vm.plugins.module_utils import _change, _clock, _takeover, _word
 from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._errors import ResilientVmError
 from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._layout import Layout
 from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._state import State
 from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._takeover import CONTROL, Facts, decide, looks_of
-
-NOW = datetime(2026, 1, 14, 11, 30, tzinfo=timezone.utc)
-PLAN: dict[str, Any] = {
-    "vm": "erp",
-    "customer": "acme",
-    "domain": "erp",
-    "production": "a",
-    "standby": "b",
-    "backup_storage": "c",
-    "machines": ["a", "b", "c"],
-    "addresses": {name: {"address": f"192.0.2.1{number}", "port": 22} for number, name in enumerate("abc", 1)},
-    "guest_address": None,
-    "max_data_loss_hours": 10,
-    "despite_findings": False,
-    "machine_settings": {name: {"fence_agent": None} for name in "abc"},
-}
-STATE = {
-    "epoch": 1,
-    "active": "a",
-    "standby": "b",
-    "phase": "protected",
-    "uuid": "u",
-    "changed": "2026-01-01T00:00:00Z",
-}
-GENERATION = {"id": "20260114T020000Z", "instant": "2026-01-14T02:00:00Z", "epoch": 1, "complete": True, "damaged": []}
-DARK = {"b": {"a": "", "c": "port 22 answers"}, "c": {"a": "", "b": "port 22 answers"}, CONTROL: {"a": ""}}
-
-
-def facts(**changes: Any) -> Facts:
-    """Nobody sees a; b holds last night's generation. ``changes``: ``state`` on c, ``own`` on b, and so on."""
-    state = {**STATE, **changes.get("state", {})}
-    own = changes.get("own", state)
-    machine = {"answered": True, "version": "1+x protocol 1"}
-    domain = {"exists": True, "state": changes.get("domain", "shut off")}
-    hosts = {"c": {**machine, "state": state}, "b": {**machine, "state": own, "domain": domain}}
-    for name in changes.get("silent", ()):
-        hosts[name] = {"answered": False, "msg": f"machine {name} can't be reached"}
-    held = {"answered": True, "current": changes.get("current", GENERATION), "generations": [GENERATION]}
-    return Facts(hosts, {"b": held}, changes.get("looks", DARK), NOW, changes.get("version", "1+x"))
 
 
 def test_it_asks_for_a_word_that_names_vm_host_and_epoch_and_what_is_lost() -> None:

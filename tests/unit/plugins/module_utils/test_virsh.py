@@ -187,3 +187,11 @@ def test_a_failed_order_is_one_sentence_with_libvirts_reason() -> None:
         ResilientVmError, match="virsh resume failed: Failed to resume domain; Requested operation is not valid"
     ):
         virsh(world).resume(UUID)
+
+
+def test_an_announcement_that_qemu_refuses_is_told() -> None:
+    """virsh succeeds all the same: an error of QEMU's is an answer."""
+    assert virsh(World({"virsh qemu-monitor-command": said('{"return":{},"id":"libvirt-1"}')})).announce(UUID) == ""
+    told = virsh(World({"virsh qemu-monitor-command": said('{"id":"l","error":{"desc":"no"}}')})).announce(UUID)
+    assert '"desc":"no"' in told
+    assert virsh(World({"virsh qemu-monitor-command": refused("error: gone")})).announce(UUID) == "gone"
