@@ -99,23 +99,18 @@ standbys:
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.edgecloud.resilient_vm.plugins.module_utils import _abilities, _host, _standby
+from ansible_collections.edgecloud.resilient_vm.plugins.module_utils import _host
 from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._arguments import vms_spec
-from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._domain import STOPPED
 from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._errors import ResilientVmError
 from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._process import run
+from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._standbys import standbys_of
 
 
 def main() -> None:
     module = AnsibleModule(vms_spec(domain={"type": "str"}), supports_check_mode=True)
     try:
         wanted = _host.layouts_of(module.params["vms"], module.params["root"])
-        standbys = {name: _standby.information(layout, run, domain) for name, (layout, domain) in wanted.items()}
-        host = _abilities.Host(run)
-        for name, held in standbys.items():
-            # One that runs here is no standby.
-            ready = held["current"] and held["defined"] and held["state"] in STOPPED
-            held["unfit"] = host.unfit(wanted[name][0], held["uuid"]) if ready else []
+        standbys = standbys_of(wanted, run)
     except ResilientVmError as error:
         module.fail_json(msg=str(error), **error.facts)
     module.exit_json(changed=False, standbys=standbys)
