@@ -14,7 +14,6 @@ import json
 import os
 import pwd
 import re
-import sys
 import time
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -38,7 +37,7 @@ from ._take import take_over
 from ._takeover import Decision, Facts
 from ._virsh import Virsh
 
-__all__ = ["Alone", "Silent", "Storage", "as_typed", "main"]
+__all__ = ["Alone", "Storage", "as_typed", "main"]
 
 _PATIENCE_SECONDS = 2.0
 _NO_FENCE = "its settings are in the inventory, so it can't be asked from here"
@@ -55,10 +54,6 @@ def as_typed(sentence: str) -> str:
     return re.sub(r"\bfailover\b", "takeover", said)
 
 
-class Silent(ResilientVmError):
-    """The backup storage can't be reached."""
-
-
 @dataclass(frozen=True)
 class Storage:
     """The backup storage, as this host asks it by the VM's key."""
@@ -68,11 +63,14 @@ class Storage:
     run: Runner
 
     def ask(self, claim: Claim) -> dict[str, Any]:
-        """Its answer. Raises ResilientVmError when it refuses, and Silent when it can't be reached."""
+        """Its answer. Raises ResilientVmError when it refuses, or can't be reached."""
         done = call(self.entry, self.place, "claim", self.run, stdin=line(claim))
         reason = (done.stderr.strip().splitlines() or [f"exit code {done.code}"])[-1]
         if done.code == _NO_CONNECTION:
-            raise Silent(f"{self.place.name} can't be reached: {reason}")
+            raise ResilientVmError(
+                f"backup storage {self.place.name} can't be reached, and it has to decide; bring it back, or mend what "
+                f"cuts {self.entry.host} off ({reason})"
+            )
         try:
             answer = json.loads(done.stdout) if done.code == 0 else {}
         except ValueError:
@@ -103,8 +101,8 @@ class Alone:
         one. May be run again after it was cut off anywhere."""
         begun = self.clock()
         facts = self._facts()
-        state = facts.hosts[self.plan["backup_storage"]].get("state")
-        if state and self._lives_here(state):
+        state: Mapping[str, Any] = facts.hosts[self.plan["backup_storage"]]["state"]
+        if self._lives_here(state):
             return
         decision = _takeover.decide(self.plan, facts, confirm)
         evidence = {**decision.evidence, "control": f"not there: {self.host} looked in its place"}
@@ -129,7 +127,7 @@ class Alone:
         name, storage = self.layout.name, self.plan["backup_storage"]
         wanted = {name: (self.layout, self.plan["domain"])}
         with ThreadPoolExecutor(4) as several:
-            answering = several.submit(self._ask_storage)
+            answering = several.submit(self.storage.ask, Claim("look"))
             looking = several.submit(self._look)
             describing = several.submit(_host.domains_of, wanted, self.run)
             holding = several.submit(standbys_of, wanted, self.run)
@@ -144,18 +142,13 @@ class Alone:
         looks = {
             self.host: seen,
             _takeover.CONTROL: {host: seen.get(host, "") for host in active_or_standby},
-            **({storage: answer["seen"]} if "seen" in answer else {}),
+            storage: answer["seen"],
         }
         # Whether both run the same version is asked by the claim itself, for what it needs.
         fenced = [(self.host, {"power": _fence.FAILED, "told": _NO_FENCE})] if self._has_fence(answer) else []
-        return Facts({self.host: own, storage: answer}, {self.host: held}, looks, utc_now(), fenced=fenced)
-
-    def _ask_storage(self) -> dict[str, Any]:
-        try:
-            return {"answered": True, **self.storage.ask(Claim("look"))}
-        except Silent as error:
-            sys.stderr.write(f"resilient-vm: {error}\n")
-            return {"answered": False}
+        return Facts(
+            {self.host: own, storage: {"answered": True, **answer}}, {self.host: held}, looks, utc_now(), fenced=fenced
+        )
 
     def _look(self) -> dict[str, str]:
         wanted = _takeover.targets(self.plan, self.host)
@@ -163,7 +156,7 @@ class Alone:
         return look(targets, self.run, _PATIENCE_SECONDS)
 
     def _has_fence(self, answer: Mapping[str, Any]) -> bool:
-        active = _takeover.hosts_of(self.plan, answer.get("state"))[0]
+        active = _takeover.hosts_of(self.plan, answer["state"])[0]
         return bool(self.plan["machine_settings"][active]["fence_agent"])
 
     def _lives_here(self, state: Mapping[str, Any]) -> bool:

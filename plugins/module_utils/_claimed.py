@@ -9,6 +9,7 @@ state is root's. Root goes by its own documents and by what it sees itself, neve
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import pwd
@@ -65,7 +66,7 @@ def relay(layout: Layout, holder: str) -> int:
 
 def serve(layout_of: Callable[[str], Layout], version: str, run: Runner, descriptor: int = 0) -> int:
     """Root's unit, for one connection on its standard input: one question, one answer."""
-    with socket.socket(fileno=os.dup(descriptor)) as connection, connection.makefile("rwb") as stream:
+    with socket.socket(fileno=os.dup(descriptor)) as connection, connection.makefile("rb") as stream:
         connection.settimeout(_ANSWER_SECONDS)
         try:
             layout, holder = _claimant(stream.readline(MAX_BYTES), layout_of)
@@ -75,8 +76,9 @@ def serve(layout_of: Callable[[str], Layout], version: str, run: Runner, descrip
         except ResilientVmError as error:
             said = {"refused": str(error)}
             sys.stderr.write(f"resilient-vm: {error}\n")
-        # ASCII, since anything may read it.
-        stream.write(json.dumps(said).encode("ascii") + b"\n")
+        # Whoever asked may be gone by now, and asks again.
+        with contextlib.suppress(BrokenPipeError):
+            connection.sendall(json.dumps(said).encode("ascii") + b"\n")
     return 0
 
 
@@ -115,21 +117,21 @@ class Claims:
     def answer(self, claim: Claim) -> dict[str, Any]:
         """What it is told. Raises ResilientVmError to refuse; nothing has been changed then."""
         state = _change.held(self.layout)
-        plan = _laid_plan.read(self.layout)
         if claim.ask == "look":
             self._refuse_unless(state, "one of its hosts", state.active, state.standby)
-            return {"state": _shown(state), "version": self.version, "seen": self._look(plan)}
+            return {"state": _shown(state), "version": self.version, "seen": self._look()}
         if claim.ask == "finish":
             self._refuse_unless(state, "its active host", state.active)
             return self._changed(claim, "finish_failover", {"report": claim.told})
         self._refuse_unless(state, "its standby host", state.standby)
         if claim.ask == "word":
             return {"nonce": _change.ask(self.layout, claim.epoch)}
-        seen = self._look(plan)
+        seen = self._look()
         self._refuse_when_seen(state, seen)
         return self._changed(claim, "fail_over", {"claimed_by": self.holder, "seen": seen, "told": claim.told})
 
-    def _look(self, plan: Mapping[str, Any]) -> dict[str, str]:
+    def _look(self) -> dict[str, str]:
+        plan = _laid_plan.read(self.layout)
         wanted = targets(plan, plan["backup_storage"])
         found = [Target(each["name"], each["address"], each["port"]) for each in wanted]
         return look(found, self.run, _PATIENCE_SECONDS)

@@ -171,7 +171,7 @@ def test_killed_anywhere_the_same_command_goes_on(island: Island, mark: str) -> 
         "running": f"virsh domstate {KILLED} | grep -q running",
     }[mark]
     command = f"resilient-vm takeover acme/{KILLED}" if island.state("c", KILLED)[2] == 2 else island.asked(KILLED)
-    island.type(f"setsid {command} & until {reached}; do kill -0 $! || exit 3; done; kill -9 -- -$!")
+    island.type(f"setsid {command} & until {reached}; do kill -0 $! || exit 3; done; kill -9 -$!")
 
 
 def test_and_comes_to_its_end(island: Island) -> None:

@@ -27,7 +27,7 @@ from ansible_collections.edgecloud.resilient_vm.plugins.module_utils import (
     _mover,
     _promote,
 )
-from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._alone import Alone, Silent, Storage
+from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._alone import Alone, Storage
 from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._claim import Claim
 from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._clock import iso, now
 from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._errors import ResilientVmError
@@ -127,7 +127,7 @@ class World:
     def ask(self, claim: Claim) -> dict[str, Any]:
         self.mark()
         if self.silent:
-            raise Silent("c can't be reached: No route to host")
+            raise ResilientVmError("backup storage c can't be reached")
         answer = claims(self.c, "b").answer(_claim.parse(_claim.line(claim).encode()))
         self.mark()
         return dict(json.loads(json.dumps(answer)))
@@ -194,7 +194,7 @@ REFUSALS: list[tuple[dict[str, Any], str]] = [
     ({"sees": {"b:a"}}, "erp is not taken over: a can be reached; shut erp down there"),
     ({"sees": {"c:a"}}, "c still reach a: only the way to it from here is cut"),
     ({"sees": {"c:erp"}}, "erp runs on a; shut it down there first"),
-    ({"silent": True}, "backup storage c can't be reached, and it has to decide; bring it back"),
+    ({"silent": True}, "backup storage c can't be reached"),
 ]
 
 
@@ -301,22 +301,20 @@ def _storage(done: Completed) -> Storage:
 
 
 @pytest.mark.parametrize(
-    ("done", "why", "kind"),
+    ("done", "why"),
     [
-        (Completed(255, "", "ssh: No route to host\n"), "c can't be reached: ssh: No route to host", Silent),
         (
-            Completed(1, "", "x\nresilient-vm: this key may only ask"),
-            "c takes no claims: resilient-vm: this key may",
-            None,
+            Completed(255, "", "ssh: No route to host\n"),
+            "backup storage c can't be reached, and it has to decide; bring it back, or mend what cuts b off (ssh: No",
         ),
-        (Completed(0, '{"refused": "a asked"}', ""), "c refuses: a asked", None),
-        (Completed(0, "no json", ""), "c takes no claims", None),
+        (Completed(1, "", "x\nresilient-vm: this key may only ask"), "c takes no claims: resilient-vm: this key may"),
+        (Completed(0, '{"refused": "a asked"}', ""), "c refuses: a asked"),
+        (Completed(0, "no json", ""), "c takes no claims"),
     ],
 )
-def test_what_the_storage_does_not_answer_is_said(done: Completed, why: str, kind: type | None) -> None:
-    with pytest.raises(ResilientVmError, match=re.escape(why)) as refused:
+def test_what_the_storage_does_not_answer_is_said(done: Completed, why: str) -> None:
+    with pytest.raises(ResilientVmError, match=re.escape(why)):
         _storage(done).ask(Claim("look"))
-    assert isinstance(refused.value, Silent) == (kind is Silent)
 
 
 def test_the_plan_that_is_laid_holds_no_secret_and_is_read_back(world: World) -> None:
