@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Callable
 
+from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._laid_plan import laid
+
 DOCUMENTATION = r"""
 name: registrations
 short_description: VMs as the module vm_protection takes them
@@ -86,6 +88,7 @@ def _registration(plan: Mapping[str, Any], hostvars: Mapping[str, Any], machine:
     item["states"] = {other: state for other, state in states.items() if other in deciding}
     item["lost_hosts"] = plan["lost_hosts"]
     item["start_unconfirmed"] = plan["start_unconfirmed"]
+    item["plan"] = laid(plan)
     wanted = plan["autostart"]
     item["autostart"] = bool(said(active, "autostarts")) if wanted is None else wanted
     if machine == storage:

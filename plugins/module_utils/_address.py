@@ -19,9 +19,11 @@ from ipaddress import AddressValueError, IPv4Address
 from typing import Any
 from xml.etree import ElementTree
 
+from ._errors import ResilientVmError
+from ._process import Runner
 from ._virsh import Virsh
 
-__all__ = ["Sighting", "devices_of", "host_and_port", "look", "objection", "remark"]
+__all__ = ["Sighting", "devices_of", "host_and_port", "look", "objection", "remark", "sighting"]
 
 _ARP = 0x0806
 _HEADER, _BODY = struct.Struct("!6s6sH"), struct.Struct("!HHBBH6s4s6s4s")
@@ -51,6 +53,16 @@ def host_and_port(guest_address: str) -> tuple[str, int]:
     """Of an address like 192.0.2.80:443 or [2001:db8::80]:443."""
     host, _colon, port = guest_address.rpartition(":")
     return host.strip("[]"), int(port)
+
+
+def sighting(guest_address: str, domain: str, run: Runner) -> dict[str, Any]:
+    """Who uses the guest's address, from here; ``domain`` is its machine as this host's libvirt knows it."""
+    virsh = Virsh(run)
+    try:
+        seen = look(guest_address, virsh.domains().get(domain), virsh)
+    except ResilientVmError as error:
+        seen = Sighting(host_and_port(guest_address)[0], unchecked=str(error))
+    return seen.as_dict()
 
 
 def look(guest_address: str, uuid: str | None, virsh: Virsh) -> Sighting:

@@ -13,7 +13,7 @@ from typing import Any
 
 from ._errors import ResilientVmError
 
-__all__ = ["Peer", "host_keys", "merge_authorized", "merge_known_hosts", "public_key"]
+__all__ = ["Peer", "host_keys", "machine_name", "merge_authorized", "merge_known_hosts", "public_key"]
 
 _PUBLIC_KEY = re.compile(r"ssh-ed25519 [A-Za-z0-9+/]{40,200}={0,2}")
 _HOST_KEY = re.compile(r"[a-z0-9@.-]{1,60} [A-Za-z0-9+/]{40,4000}={0,2}")
@@ -26,6 +26,13 @@ def public_key(text: str, where: str) -> str:
     if match is None or "\n" in text.strip("\n"):
         raise ResilientVmError(f"{where} is not a public key of type ssh-ed25519; remove it and run the site playbook")
     return match.group(0)
+
+
+def machine_name(word: str) -> str:
+    """A name or address that stands in lines which ssh and its shell read. Raises ResilientVmError for any other."""
+    if not re.fullmatch(r"[A-Za-z0-9_.:%-]+", word):
+        raise ResilientVmError(f"{word!r} can't name a machine for ssh; correct its name or resilient_vm_address")
+    return word
 
 
 def host_keys(pattern: str = "/etc/ssh/ssh_host_*_key.pub") -> list[str]:
@@ -88,7 +95,4 @@ class Peer:
         for key in keys:
             if not _HOST_KEY.fullmatch(key):
                 raise ResilientVmError(f"{key!r} is not a host key of {name}; run the site playbook on {name} again")
-        for word in (name, given["address"]):
-            if not re.fullmatch(r"[A-Za-z0-9_.:%-]+", word):
-                raise ResilientVmError(f"{word!r} can't name machine {name} for ssh; correct resilient_vm_address")
-        return cls(name, given["address"], int(given.get("port") or 22), keys)
+        return cls(machine_name(name), machine_name(given["address"]), int(given.get("port") or 22), keys)

@@ -19,12 +19,12 @@ from ._domain import STOPPED
 from ._errors import ResilientVmError
 from ._files import read_json, write_json
 from ._hook import BOOT_ID, CLOSED
-from ._process import Runner
+from ._process import Completed, Runner
 from ._registry import Entry, Place, Registry
 from ._state import State
 from ._virsh import Virsh
 
-__all__ = ["AT_ONCE", "Answer", "Gate", "Opening", "ask", "boot", "verdict"]
+__all__ = ["AT_ONCE", "Answer", "Gate", "Opening", "ask", "boot", "call", "verdict"]
 
 TIMER = "resilient-vm-gate.timer"
 _CONFIGURATION = "/etc/resilient-vm"
@@ -32,6 +32,7 @@ _ANSWER = re.compile(r"([1-9][0-9]{0,8}) (\S+)")
 AT_ONCE = 8
 # A first look after a boot goes on so long before it is left to the timer: machines often boot together.
 _PATIENCE_SECONDS = 20.0
+_CALL_SECONDS = 30.0
 
 
 @dataclass(frozen=True)
@@ -72,8 +73,10 @@ def verdict(own: State, answers: list[Answer], start_unconfirmed: bool) -> tuple
     return False, False, f"nobody could confirm that this host is the active one of {own.name} ({told})"
 
 
-def ask(entry: Entry, place: Place, run: Runner, configuration: str = _CONFIGURATION) -> Answer:
-    """One question to one machine, by the VM's own key."""
+def call(
+    entry: Entry, place: Place, verb: str, run: Runner, configuration: str = _CONFIGURATION, stdin: str | None = None
+) -> Completed:
+    """Start a forced command on another machine, by the VM's own key."""
     words = [
         "ssh",
         "-T",
@@ -89,10 +92,15 @@ def ask(entry: Entry, place: Place, run: Runner, configuration: str = _CONFIGURA
         *("-o", "ServerAliveInterval=5"),
         *("-o", "ServerAliveCountMax=2"),
         f"{entry.account}@{place.address}",
-        "epoch",
+        verb,
     ]
+    return run(words, timeout_seconds=_CALL_SECONDS, check=False, stdin=stdin)
+
+
+def ask(entry: Entry, place: Place, run: Runner, configuration: str = _CONFIGURATION) -> Answer:
+    """One question to one machine: which host is the active one."""
     try:
-        done = run(words, timeout_seconds=30.0, check=False)
+        done = call(entry, place, "epoch", run, configuration)
     except ResilientVmError as error:
         return Answer(place.name, None, said=str(error))
     match = _ANSWER.fullmatch(done.stdout.strip())

@@ -157,6 +157,11 @@ class Layout:
         return self._in("state.json")
 
     @property
+    def plan(self) -> str:
+        """Root's: what the inventory says of the VM, for a takeover when there is no control node to read it."""
+        return self._in("plan.json")
+
+    @property
     def journal(self) -> str:
         return self._in("journal.jsonl")
 
@@ -183,6 +188,11 @@ class Layout:
     def shared(self) -> str:
         """What the transfers of all customers on this machine share: slots, and the machine's rate."""
         return os.path.join(self.runtime, "shared")
+
+    @property
+    def claims(self) -> str:
+        """On the backup storage: where a forced command hands root what a host asks for about a takeover."""
+        return os.path.join(self.runtime, "claim.sock")
 
     @property
     def run(self) -> str:

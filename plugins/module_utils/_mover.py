@@ -5,7 +5,8 @@
 
 Its commands: ``forced`` (what keys may start), ``fetch``, ``refresh`` and ``restore`` (transfers, in their units on the
 backup storage), ``begin``, ``thaw`` and ``watch`` (an open snapshot's units on the active host), ``gate`` (after a boot
-of a host), ``age`` (the watchdog), ``undrill`` (when a drill ends), ``version``.
+of a host), ``age`` (the watchdog), ``undrill`` (when a drill ends), ``takeover`` (for people, on a host), ``claimed``
+(what the backup storage decides about it), ``version``.
 """
 
 from __future__ import annotations
@@ -35,6 +36,8 @@ from ._wire import PROTOCOL, LinkBrokenError, Wire
 __all__ = ["installed_version", "main"]
 
 _HEARTBEAT_SECONDS = 5.0
+# After these one word more may follow, the door of a copy that runs.
+_DATA = ("send", "receive", "restore")
 
 
 def installed_version() -> str:
@@ -62,15 +65,17 @@ def _layout(name: str) -> Layout:
     return Layout(customer, vm, **_paths())
 
 
-def _forced(name: str, verbs: str) -> int:
-    """Serve the one verb a key's owner asked for, if the key's entry allows it."""
+def _forced(name: str, verbs: str, holder: str = "") -> int:
+    """Serve the one verb a key's owner asked for, if the key's entry allows it; ``holder`` is the owner."""
     asked, _space, door = os.environ.get("SSH_ORIGINAL_COMMAND", "").partition(" ")
     allowed = verbs.split(",")
-    if asked not in allowed:
+    if asked not in allowed or (door and asked not in _DATA):
         raise ResilientVmError(f"this key may only ask for {' or '.join(allowed)} of {name}")
     layout = _layout(name)
     if asked == "epoch":
         return _tell_epoch(layout)
+    if asked == "claim":
+        return _relay_claim(layout, holder)
     if door:
         enter(layout.name, door)
         return 0
@@ -108,6 +113,12 @@ def _forced(name: str, verbs: str) -> int:
 def _tell_epoch(layout: Layout) -> int:
     sys.stdout.write(f"{told(layout)}\n")
     return 0
+
+
+def _relay_claim(layout: Layout, holder: str) -> int:
+    from ._claimed import relay
+
+    return relay(layout, holder)
 
 
 def _serve_send(layout: Layout, wire: Wire, door: str) -> None:
@@ -223,6 +234,18 @@ def _superseded() -> int:
     return stop(Gate(run, lambda: now(None)))
 
 
+def _claimed() -> int:
+    from ._claimed import serve
+
+    return serve(_layout, _told_version(), run)
+
+
+def _takeover(*arguments: str) -> int:
+    from ._alone import main as take_over
+
+    return take_over(list(arguments), _layout, _installed()["host"], _told_version())
+
+
 def _undrill(name: str) -> int:
     from ._drill import released
 
@@ -234,8 +257,12 @@ def _transfer(hop: str) -> Callable[[str], int]:
     return lambda name: transfer(_layout(name), hop, installed_version())
 
 
+def _told_version() -> str:
+    return f"{installed_version()} protocol {PROTOCOL}"
+
+
 def _version() -> int:
-    sys.stdout.write(f"{installed_version()} protocol {PROTOCOL}\n")
+    sys.stdout.write(f"{_told_version()}\n")
     return 0
 
 
@@ -247,6 +274,8 @@ _COMMANDS: dict[str, Callable[..., int]] = {
     "age": _age,
     "gate": _gate,
     "superseded": _superseded,
+    "takeover": _takeover,
+    "claimed": _claimed,
     "undrill": _undrill,
     "version": _version,
     **{hop: _transfer(hop) for hop in HOPS},

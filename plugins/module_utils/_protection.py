@@ -17,7 +17,7 @@ from datetime import datetime
 from typing import Any
 
 from . import _drill, _journal
-from ._doors import Peer, merge_authorized, merge_known_hosts, public_key
+from ._doors import Peer, machine_name, merge_authorized, merge_known_hosts, public_key
 from ._errors import ResilientVmError
 from ._files import locked, read_json, reflink_works
 from ._layout import DEFAULT_RUNTIME, Layout
@@ -31,9 +31,11 @@ from ._virsh import Virsh
 __all__ = ["Machine", "Protection", "Vm"]
 
 PROGRAM = "/usr/local/bin/resilient-vm"
-# What a key may ask for: data is the backup storage's to ask of a host, all others may ask who is active.
+# What a key may ask for: data is the backup storage's to ask of a host; a host asks who is active, and the backup
+# storage also to be let take the VM over.
 _DATA_VERBS = "send,receive,restore"
 _QUESTION_VERBS = "epoch"
+_CLAIM_VERBS = "epoch,claim"
 
 # These lie beside the VMs' keys in .ssh, or would be taken for the public half of another VM's key.
 _TAKEN_NAMES = ("authorized_keys", "config", "environment", "known_hosts", "rc")
@@ -76,6 +78,8 @@ class Vm:
     autostart: bool = False
     start_unconfirmed: bool = False
     lost_hosts: tuple[str, ...] = ()
+    # What a takeover without the control node has to know; None: don't touch it.
+    plan: dict[str, Any] | None = None
 
     def others_of(self, machine: str) -> list[str]:
         """The machines a host asks about this VM: the backup storage, then the other host."""
@@ -218,6 +222,8 @@ class Protection:
         path, owner = self._key_of(layout)
         line = self.tree.key(path, f"{vm.name}@{self.machine.name}", owner, owner, self._run)
         self.keys[vm.name] = line and public_key(line, f"{path}.pub on {self.machine.name}")
+        if vm.plan is not None:
+            self.tree.text(layout.plan, document_text(vm.plan), 0o600)
         self._state(vm, peers)
 
     def _key_of(self, layout: Layout) -> tuple[str, str]:
@@ -277,8 +283,12 @@ class Protection:
                 entries[holder] = None
                 continue
             known = _UNKNOWN_KEY if key is None else public_key(key, f"the key of {vm.name} from {holder}")
-            verbs = _DATA_VERBS if self._hypervisor and holder == vm.backup_storage else _QUESTION_VERBS
-            forced = f"{PROGRAM} forced {vm.name} {verbs}"
+            if not self._hypervisor:
+                # Who claims is the key's to say, never the caller's.
+                allowed = f"{_CLAIM_VERBS} {machine_name(holder)}"
+            else:
+                allowed = _DATA_VERBS if holder == vm.backup_storage else _QUESTION_VERBS
+            forced = f"{PROGRAM} forced {vm.name} {allowed}"
             entries[holder] = f'restrict,command="{forced}" {known} {vm.name}@{holder}'
         return entries
 
@@ -338,7 +348,7 @@ class Protection:
             self.tree.absent(path)
         # Last: while the document is there, a rerun knows that something is left to do.
         self.tree.absent(layout.state)
-        for path in (layout.asked, layout.intent, layout.nonce, layout.lock):
+        for path in (layout.asked, layout.intent, layout.nonce, layout.plan, layout.lock):
             self.tree.absent(path)
         if self.tree.absent_when_empty(layout.directory):
             self.kept.pop(vm.name, None)

@@ -133,15 +133,12 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.edgecloud.resilient_vm.plugins.module_utils import _change, _clock
+from ansible_collections.edgecloud.resilient_vm.plugins.module_utils import _clock
 from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._arguments import vm_spec
 from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._errors import ResilientVmError
-from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._gate import Gate
 from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._layout import Layout
-from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._process import run
-from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._promote import Promotion, intend, withdraw
-from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._state import State
-from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._virsh import Virsh
+from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._promote import intend, withdraw
+from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._take import take_over
 
 
 def argument_spec() -> dict[str, Any]:
@@ -157,44 +154,6 @@ def argument_spec() -> dict[str, Any]:
         "guest_wait_seconds": {"type": "int", "default": 120},
         "guest_address": {"type": "str"},
         "despite_findings": {"type": "bool", "default": False},
-    }
-
-
-def take_over(layout: Layout, given: dict[str, Any], dry: bool) -> dict[str, Any]:
-    """Bring it to run here; what the module returns."""
-    now = _clock.now(given["now"])
-    decided = State.from_json(given["document"], f"the document that {layout.name} shall follow")
-    before, after = _change.follow(layout, decided, given["who"], now, dry)
-    promotion = Promotion(
-        layout,
-        given["domain"],
-        given["epoch"],
-        given["networks"],
-        run,
-        Gate(run, lambda: now),
-        given["host"],
-        given["guest_address"],
-        given["despite_findings"],
-    )
-    was = Virsh(run).state(decided.uuid or given["domain"])[0]
-    result: dict[str, Any] = {}
-    if not dry:
-        record = promotion.carry_out()
-        # Decided long since; what is left of it would only puzzle whoever looks.
-        withdraw(layout, given["epoch"])
-        result = {
-            "generation": record["generation"],
-            "data_time": record["instant"],
-            "guest": promotion.wait_for_guest(record["uuid"], given["guest_wait_seconds"]),
-            "port": promotion.wait_for_port(given["guest_wait_seconds"]),
-            "remarks": promotion.warnings,
-            "seconds": promotion.seconds,
-        }
-    told = [{"active": state.active, "epoch": state.epoch, "phase": state.phase} for state in (before, after)]
-    return {
-        "changed": before != after or was != "running",
-        "diff": {"before": {**told[0], "domain": was}, "after": {**told[1], "domain": "running"}},
-        **result,
     }
 
 

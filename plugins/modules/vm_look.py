@@ -101,26 +101,13 @@ address:
 """
 
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.edgecloud.resilient_vm.plugins.module_utils import _address, _clock
-from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._errors import ResilientVmError
+from ansible_collections.edgecloud.resilient_vm.plugins.module_utils import _clock
+from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._address import sighting
 from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._look import Target, look
 from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._process import run
-from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._virsh import Virsh
-
-
-def sighting(guest: dict[str, str]) -> dict[str, Any]:
-    """Who uses the guest's address, from here."""
-    virsh = Virsh(run)
-    try:
-        seen = _address.look(guest["address"], virsh.domains().get(guest["domain"]), virsh)
-    except ResilientVmError as error:
-        host = _address.host_and_port(guest["address"])[0]
-        seen = _address.Sighting(host, unchecked=str(error))
-    return seen.as_dict()
 
 
 def main() -> None:
@@ -143,8 +130,9 @@ def main() -> None:
     began = _clock.iso(_clock.now())
     given = module.params
     targets = [Target(each["name"], each["address"], each["port"]) for each in given["targets"]]
+    guest = given["guest"]
     with ThreadPoolExecutor(1) as beside:
-        address = beside.submit(sighting, given["guest"]) if given["guest"] else None
+        address = beside.submit(sighting, guest["address"], guest["domain"], run) if guest else None
         seen = look(targets, run, given["patience_seconds"])
         found = {"address": address.result()} if address else {}
     module.exit_json(changed=False, began=began, seen=seen, **found)

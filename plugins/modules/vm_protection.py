@@ -122,6 +122,12 @@ options:
           - An empty value is a key that isn't made yet, which is accepted in check mode only.
           - When absent, entries and state document are left alone.
         type: dict
+      plan:
+        description:
+          - What a takeover without the control node has to know of the VM, from
+            P(edgecloud.resilient_vm.registrations#filter). Kept beside its state document, for root only.
+          - When absent, what is there is left alone.
+        type: dict
       states:
         description: State documents of this VM on other machines, by inventory name, as RV(states).
         type: dict
@@ -215,6 +221,7 @@ VM_SPEC = {
     "autostart": {"type": "bool", "default": False},
     "start_unconfirmed": {"type": "bool", "default": False},
     "lost_hosts": {"type": "list", "elements": "str", "default": []},
+    "plan": {"type": "dict"},
     # Public halves.
     "keys": {"type": "dict", "no_log": False},
     "states": {"type": "dict", "default": {}},
@@ -243,6 +250,7 @@ def wanted(given: dict[str, Any], root: str) -> Vm:
         autostart=given["autostart"],
         start_unconfirmed=given["start_unconfirmed"],
         lost_hosts=tuple(given["lost_hosts"]),
+        plan=given["plan"],
         others={
             name: State.from_json(document, f"the state document of {given['vm']} on {name}")
             for name, document in given["states"].items()

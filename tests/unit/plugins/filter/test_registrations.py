@@ -26,6 +26,15 @@ PLAN = {
     "max_age_hours": 26,
     "alarm_command": None,
     "addresses": {name: {"address": f"192.0.2.{number}", "port": 22} for number, name in enumerate("abc", 11)},
+    "machines": ["a", "b", "c"],
+    "networks": {"br-lan": "vmbr0"},
+    "guest_address": None,
+    "guest_wait_seconds": 120,
+    "max_data_loss_hours": 48,
+    "machine_settings": {
+        name: {"fence_agent": "fence_ipmilan", "fence_options": {"ip": "192.0.2.111"}, "fence_seconds": 60}
+        for name in "abc"
+    },
 }
 UUIDS = {"a": "uuid-on-a", "b": "uuid-on-b"}
 FIRST = {"epoch": 1, "active": "a"}
@@ -59,6 +68,14 @@ def test_hosts_let_the_storage_in_and_the_storage_lets_the_hosts_in(machine: str
 def test_without_answers_only_the_vm_is_named() -> None:
     (item,) = registrations([PLAN], answers(), "a")
     assert set(item) == {"customer", "vm", "domain", "production", "standby", "backup_storage", "who"}
+
+
+@pytest.mark.parametrize("machine", ["a", "b", "c"])
+def test_all_are_told_what_a_takeover_without_the_control_node_needs(machine: str) -> None:
+    (item,) = registrations([PLAN], answers(), machine, "told")
+    assert (item["plan"]["networks"], item["plan"]["addresses"]) == (PLAN["networks"], PLAN["addresses"])
+    # That there is a fence agent, and nothing of how it is used.
+    assert item["plan"]["machine_settings"]["a"] == {"fence_agent": "fence_ipmilan"}
 
 
 @pytest.mark.parametrize(

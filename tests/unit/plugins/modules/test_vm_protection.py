@@ -55,6 +55,7 @@ class World:
     autostart: bool = False
     runner: Any = _world
     allow_full_copies: bool = True
+    plan: dict[str, Any] | None = None
 
     @property
     def name(self) -> str:
@@ -72,6 +73,7 @@ class World:
             self.keys,
             self.states,
             autostart=self.autostart,
+            plan=self.plan,
         )
 
     def do(self, *, dry: bool = False, state: str = "present", erase_images: bool = False) -> dict[str, Any]:
@@ -200,8 +202,8 @@ def test_a_key_may_ask_for_nothing_but_its_verbs_for_its_vm(hypervisor: World, t
     storage.do()
     entries = storage.read("root/acme/.ssh/authorized_keys").splitlines()[1:]
     assert entries == [
-        f'restrict,command="/usr/local/bin/resilient-vm forced acme/erp epoch" {KEY} acme/erp@a',
-        f'restrict,command="/usr/local/bin/resilient-vm forced acme/erp epoch" {OTHER_KEY} acme/erp@b',
+        f'restrict,command="/usr/local/bin/resilient-vm forced acme/erp epoch,claim a" {KEY} acme/erp@a',
+        f'restrict,command="/usr/local/bin/resilient-vm forced acme/erp epoch,claim b" {OTHER_KEY} acme/erp@b',
     ]
 
 

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import json
+import stat
 from pathlib import Path
 from typing import Any
 
@@ -92,3 +93,17 @@ def test_the_hosts_may_ask_each_other_and_only_the_storage_gets_data(hypervisor:
     verbs = {line.rpartition("@")[2]: line.partition("forced acme/erp ")[2].partition('"')[0] for line in lines}
     assert verbs == {"c": "send,receive,restore", "a": "epoch"}
     assert "a,192.0.2.11 " in hypervisor.read("etc/known_hosts")
+
+
+@pytest.mark.parametrize("part", ["hypervisor", "backup_storage"])
+def test_what_a_takeover_alone_needs_is_roots_on_every_machine(tmp_path: Path, part: str) -> None:
+    world = World(tmp_path, part, keys={"c" if part == "hypervisor" else "a": KEY})
+    world.plan = {"schema": 1, "addresses": {"c": "192.0.2.13"}}
+    world.do()
+    path = world.root / "acme/erp/plan.json"
+    assert json.loads(path.read_text()) == world.plan
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    world.plan = None
+    assert not world.do()["changed"], "who does not know it leaves it alone"
+    world.do(state="absent")
+    assert not path.exists()

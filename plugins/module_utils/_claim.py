@@ -1,0 +1,122 @@
+# Copyright (c) 2026, edgecloud.resilient_vm contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What a host may ask of the backup storage when it takes a VM over alone: four questions, one JSON line each. Pure.
+
+Which VM, and who asks, is never in the line: the key's entry says that.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Callable, NoReturn
+
+from ._errors import ResilientVmError
+
+__all__ = ["MAX_BYTES", "PROTOCOL", "Claim", "line", "parse"]
+
+PROTOCOL = 1
+# A question, and an answer: a report has some kilobytes.
+MAX_BYTES = 64 << 10
+_MAX_EPOCH = 999_999_999
+# A report is nested as far as its evidence.
+_MAX_DEPTH = 5
+_WHO = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}")
+_NONCE = re.compile(r"[0-9a-f]{8}")
+
+
+@dataclass(frozen=True)
+class Claim:
+    """``ask``: look (whom do you see?), word (what must the operator's word end in?), take (let me run it), finish (it
+    runs, and this is how it went)."""
+
+    ask: str
+    epoch: int = 0
+    nonce: str = ""
+    who: str = ""
+    # The evidence of a take, the report of a finish. As the host tells it: kept in the journal, and nothing goes by it.
+    told: dict[str, Any] = field(default_factory=dict)
+
+
+def _is_epoch(value: Any) -> bool:
+    return type(value) is int and 1 <= value <= _MAX_EPOCH
+
+
+def _is_nonce(value: Any) -> bool:
+    return isinstance(value, str) and _NONCE.fullmatch(value) is not None
+
+
+def _is_who(value: Any) -> bool:
+    return isinstance(value, str) and _WHO.fullmatch(value) is not None
+
+
+def _is_told(value: Any) -> bool:
+    return isinstance(value, dict) and _shallow(value)
+
+
+_FIELDS: dict[str, Callable[[Any], bool]] = {
+    "epoch": _is_epoch,
+    "nonce": _is_nonce,
+    "who": _is_who,
+    "told": _is_told,
+}
+# What each question consists of, no more and no less.
+_QUESTIONS: dict[str, tuple[str, ...]] = {
+    "look": (),
+    "word": ("epoch",),
+    "take": ("epoch", "nonce", "who", "told"),
+    "finish": ("epoch", "who", "told"),
+}
+
+
+def line(claim: Claim) -> str:
+    """The question as it travels."""
+    values = {name: getattr(claim, name) for name in _QUESTIONS[claim.ask]}
+    return json.dumps({"protocol": PROTOCOL, "ask": claim.ask, **values}) + "\n"
+
+
+def parse(data: bytes) -> Claim:
+    """The question in a line. Raises ResilientVmError, which repeats nothing of it, for anything else."""
+    found = _document(data)
+    if type(found.get("protocol")) is not int or found["protocol"] != PROTOCOL:
+        raise ResilientVmError(f"only claims of protocol {PROTOCOL} are understood here; run the site playbook")
+    ask = found.get("ask")
+    names = _QUESTIONS.get(ask) if isinstance(ask, str) else None
+    if names is None or set(found) != {"protocol", "ask", *names}:
+        _refuse()
+    values = {name: found[name] for name in names}
+    if not all(_FIELDS[name](value) for name, value in values.items()):
+        _refuse()
+    return Claim(str(ask), **values)
+
+
+def _document(data: bytes) -> Mapping[str, Any]:
+    if len(data) > MAX_BYTES or not data.endswith(b"\n") or b"\n" in data[:-1]:
+        _refuse()
+    try:
+        found = json.loads(data.decode("utf-8"), object_pairs_hook=_once, parse_constant=_refuse)
+    except (ValueError, RecursionError):
+        found = None
+    if not isinstance(found, dict):
+        _refuse()
+    return found
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object that names nothing twice: two readers would take different ones."""
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        _refuse()
+    return found
+
+
+def _refuse(_constant: str = "") -> NoReturn:
+    raise ResilientVmError(f"this is no claim; it is one of {', '.join(_QUESTIONS)}, as resilient-vm takeover asks it")
+
+
+def _shallow(value: Any, left: int = _MAX_DEPTH) -> bool:
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return all(left > 0 and _shallow(each, left - 1) for each in inner)
