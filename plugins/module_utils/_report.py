@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
-from . import _clock, _drill_point
+from . import _clock, _drill_point, _mended
 from ._human import human_age, human_size, limits_text, progress_text
 from ._preflight import active_host, standby_host
 from ._questions import told_of
@@ -235,6 +235,7 @@ def _row(vm: str, variables: Mapping[str, Any]) -> dict[str, Any]:
         "next_erase": _next_erase(images, plan),
         "drill": _drill_point.proven(drills),
         "images_proven": sum(1 for drill in drills if drill["passed"]),
+        "mended": [*(stored.get("mended") or []), *(held.get("mended") or [])],
         "transfers": stored.get("transfers") or [],
         "max_age_hours": plan["max_age_hours"],
         "problems": _row_problems(plan, hosts, stored, held, standby),
@@ -379,6 +380,7 @@ def _remarks(row: Mapping[str, Any]) -> list[str]:
     remarks += [f"disk {disk['target']}: {disk['reason']}" for disk in row["disks"] if disk["reason"]]
     remarks += [_proof(disk) for disk in row["disks"]]
     remarks.append(_drill_point.proof(row["drill"], row["images_proven"], row["images"]))
+    remarks += _mended.remarks(row["mended"])
     remarks += [f"running now: {progress_text(transfer)}" for transfer in row["transfers"]]
     return remarks
 
