@@ -120,5 +120,13 @@ TAKEOVER: tuple[Setting, ...] = (
         "Whether failover and switchover go on where the standby host says that it could not start the VM.",
         default=False,
     ),
+    Setting(
+        "takeover_point",
+        "str",
+        "For the failover playbook: id of the generation on the standby host that is started, where the current one is "
+        "damaged.",
+        pattern=r"\d{8}T\d{6}Z",
+        hint="the id of a generation like 20260114T020000Z",
+    ),
     Setting("reason", "str", "Why the VM changes its host, for the journal; the playbook's name when not set."),
 )

@@ -50,6 +50,9 @@ options:
   who:
     description: On whose behalf, for the journal. Required with O(state=running).
     type: str
+  point:
+    description: Id of the generation that is started with O(state=running); the current one when not set.
+    type: str
   networks:
     description: Which network or bridge of this host takes the place of which of the other host.
     type: dict
@@ -133,6 +136,7 @@ def argument_spec() -> dict[str, Any]:
         "domain": {"type": "str"},
         "epoch": {"type": "int", "required": True},
         "document": {"type": "dict"},
+        "point": {"type": "str"},
         "who": {"type": "str"},
         "networks": {"type": "dict", "default": {}},
         "guest_wait_seconds": {"type": "int", "default": 120},
@@ -145,7 +149,14 @@ def take_over(layout: Layout, given: dict[str, Any], dry: bool) -> dict[str, Any
     decided = State.from_json(given["document"], f"the document that {layout.name} shall follow")
     before, after = _change.follow(layout, decided, given["who"], now, dry)
     promotion = Promotion(
-        layout, given["domain"], given["epoch"], given["networks"], run, Gate(run, lambda: now), given["host"]
+        layout,
+        given["domain"],
+        given["epoch"],
+        given["networks"],
+        run,
+        Gate(run, lambda: now),
+        given["host"],
+        given["point"],
     )
     was = Virsh(run).state(decided.uuid or given["domain"])[0]
     result: dict[str, Any] = {}

@@ -35,6 +35,7 @@ PLAN: dict[str, Any] = {
     "guest_address": None,
     "max_data_loss_hours": 10,
     "despite_findings": False,
+    "takeover_point": None,
     "machine_settings": {name: {"fence_agent": None} for name in "abc"},
 }
 STATE = {
@@ -58,7 +59,11 @@ def facts(**changes: Any) -> Facts:
     hosts = {"c": {**machine, "state": state}, "b": {**machine, "state": own, "domain": domain}}
     for name in changes.get("silent", ()):
         hosts[name] = {"answered": False, "msg": f"machine {name} can't be reached"}
-    held = {"answered": True, "current": changes.get("current", GENERATION), "generations": [GENERATION]}
+    held = {
+        "answered": True,
+        "current": changes.get("current", GENERATION),
+        "generations": changes.get("generations", [GENERATION]),
+    }
     return Facts(hosts, {"b": held}, changes.get("looks", DARK), NOW, changes.get("version", "1+x"))
 
 
@@ -111,10 +116,11 @@ REFUSALS: list[tuple[dict[str, Any], str]] = [
     ({"state": {"phase": "maintenance"}}, "is in phase maintenance, from which there is no failover"),
     ({"own": None}, "erp has no state document on b; run the site playbook"),
     ({"own": {**STATE, "epoch": 3}}, "that was put back to an older day"),
-    ({"current": None}, "b holds no complete generation of erp, so nothing can be started there"),
+    ({"current": None, "generations": []}, "b holds no complete generation of erp, so nothing can be started there"),
     (
         {"current": {**GENERATION, "id": "20260115T020000Z", "complete": False}},
-        "generation 20260115T020000Z of erp on b is damaged, so nothing can be started there; it also holds 20260114T",
+        "generation 20260115T020000Z of erp on b is damaged; have it mended by the verify playbook, or start one "
+        "that is whole: run it again with -e resilient_vm_takeover_point=20260114T020000Z",
     ),
     (
         {"current": {**GENERATION, "id": "20260113T020000Z", "instant": "2026-01-13T02:00:00Z"}},
@@ -124,6 +130,20 @@ REFUSALS: list[tuple[dict[str, Any], str]] = [
     ({"domain": "running"}, "erp is running on b already, which only stands by"),
     ({"version": "2+y"}, "the mover on b is 1+x protocol 1, not this collection's"),
 ]
+
+
+def test_an_older_generation_is_started_by_its_id_where_the_current_one_is_damaged() -> None:
+    damaged = {**GENERATION, "id": "20260115T020000Z", "instant": "2026-01-14T10:00:00Z", "complete": False}
+    there = facts(current=damaged, generations=[GENERATION, damaged])
+    decision = decide({**PLAN, "takeover_point": GENERATION["id"]}, there, "erp@a#1-0badcafe")
+    assert (decision.action, decision.generation) == ("take", GENERATION["id"])
+    assert (decision.data_time, decision.lost_seconds) == (GENERATION["instant"], 9.5 * 3600)
+    with pytest.raises(ResilientVmError, match=r"b holds no generation 20260101T020000Z of erp; .*=20260114T020000Z"):
+        decide({**PLAN, "takeover_point": "20260101T020000Z"}, there, "erp@a#1-0badcafe")
+    with pytest.raises(ResilientVmError, match="generation 20260115T020000Z of erp on b is damaged"):
+        decide({**PLAN, "takeover_point": "20260115T020000Z"}, there, "erp@a#1-0badcafe")
+    with pytest.raises(ResilientVmError, match="-e resilient_vm_max_data_loss_hours=10 to go on"):
+        decide({**PLAN, "takeover_point": GENERATION["id"], "max_data_loss_hours": 9}, there, "erp@a#1-0badcafe")
 
 
 @pytest.mark.parametrize(("changes", "why"), REFUSALS)
