@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import random
+import re
 from collections.abc import Sequence
 
 import pytest
@@ -49,7 +50,11 @@ def three_days(vault: Vault) -> Vault:
         vault.next_day()
         vault.cycle()
     vault.next_day()
-    vault.cycle()
+    limit = ("daily", "--limit", VM)
+    played = vault.world.play(*limit, inventory=[vault.extra], now=vault.now, verify_source=True)
+    assert re.search(r"compared with the open snapshot: .*, none of them other than on c", said(played)), played.output
+    (disk,) = vault.world.manifest(VM, vault.image_id)["disks"]
+    assert disk["found_by"] == "bitmap" and disk["proven"]["full_round"] == vault.image_id
     return vault
 
 
