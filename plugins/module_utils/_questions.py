@@ -14,7 +14,7 @@ from ._takeover import hosts_of
 __all__ = ["gate_problems", "plans_of", "questions", "told_of"]
 
 # What an answer holds by "customer/vm", and the name one VM's entry gets.
-_BY_VM = {"domains": "domain", "states": "state"}
+_BY_VM = {"domains": "domain", "states": "state", "kept_aside": "kept_aside"}
 _WHOLE = ("images", "standbys")
 
 

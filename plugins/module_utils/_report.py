@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
-from . import _clock, _drill_point, _mended
+from . import _clock, _drill_point, _kept_report, _mended
 from ._copy_report import copied, missed
 from ._human import human_age, human_size, progress_text
 from ._preflight import active_host, standby_host
@@ -113,7 +113,7 @@ def _story(variables: Mapping[str, Any], check_mode: bool) -> list[str]:
     if (_done(variables.get("cycle_close")).get("changed")) and not decision["take_image"]:
         verb = "would clear away" if check_mode else "cleared away"
         lines.append(f"{verb} on {decision['active']} what an earlier run had left")
-    return lines + list(decision["notes"])
+    return lines + _kept_report.erased(variables.get("cycle_aside"), check_mode) + list(decision["notes"])
 
 
 def _copied(variables: Mapping[str, Any], decision: Mapping[str, Any], plan: Mapping[str, Any]) -> list[str]:
@@ -212,6 +212,7 @@ def _row(vm: str, variables: Mapping[str, Any]) -> dict[str, Any]:
         "drill": _drill_point.proven(drills),
         "images_proven": sum(1 for drill in drills if drill["passed"]),
         "mended": [*(stored.get("mended") or []), *(held.get("mended") or [])],
+        "kept_aside": _kept_report.kept(hosts, plan["keep_aside_days"]),
         "transfers": stored.get("transfers") or [],
         "max_age_hours": plan["max_age_hours"],
         "problems": _row_problems(plan, hosts, stored, held, standby),
@@ -357,6 +358,7 @@ def _remarks(row: Mapping[str, Any]) -> list[str]:
     remarks += [_proof(disk) for disk in row["disks"]]
     remarks.append(_drill_point.proof(row["drill"], row["images_proven"], row["images"]))
     remarks += _mended.remarks(row["mended"])
+    remarks += _kept_report.remarks(row["kept_aside"])
     remarks += [f"running now: {progress_text(transfer)}" for transfer in row["transfers"]]
     return remarks
 

@@ -301,7 +301,8 @@ TABLE: tuple[Setting, ...] = (
     Setting(
         "restore_point",
         "str",
-        "For the restore and drill playbooks: an image id, a date, C(latest), or C(-8d) for eight calendar days ago.",
+        "For the restore and drill playbooks: an image id, a date, C(latest), C(-8d) for eight calendar days ago; "
+        "C(aside), see docs/restore.md.",
         hint=_restore_point.FORMS,
     ),
     Setting(

@@ -107,6 +107,14 @@ TAKEOVER: tuple[Setting, ...] = (
         minimum=0,
     ),
     Setting(
+        "keep_aside_days",
+        "int",
+        "Disks that a restore in place or reprotect keeps aside are erased after so many days by daily; 0: never.",
+        default=14,
+        unit="days",
+        minimum=0,
+    ),
+    Setting(
         "lost_hosts",
         "list",
         "For the site playbook, when the backup storage is a new machine: hosts that are gone for good, whose word on "

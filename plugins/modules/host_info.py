@@ -191,6 +191,17 @@ states:
   type: dict
   sample:
     acme/vm1:
+kept_aside:
+  description: Files of each VM's earlier disks that are kept aside on this machine, by C(customer/vm).
+  returned: success
+  type: dict
+  sample:
+    acme/vm1:
+      - target: vda
+        path: /var/lib/libvirt/images/vm1-vda.qcow2
+        aside: /var/lib/libvirt/images/vm1-vda.qcow2.before-20260115T101500Z
+        when: '2026-01-15T10:15:00Z'
+        bytes_allocated: 4294967296
 """
 
 from typing import Any
@@ -219,6 +230,7 @@ def ask(params: dict[str, Any]) -> dict[str, Any]:
         "libvirt": libvirt,
         "domains": _host.domains_of(wanted, run) if libvirt else {},
         "states": _host.states_of(layouts),
+        "kept_aside": _host.kept_of(layouts),
     }
 
 
