@@ -199,6 +199,7 @@ class Alone:
             "guest_wait_seconds": self.plan["guest_wait_seconds"],
             "guest_address": self.plan["guest_address"],
             "despite_findings": self.plan["despite_findings"],
+            "point": self.plan["takeover_point"],
             "now": None,
         }
         done = take_over(self.layout, given, dry=False)
@@ -248,6 +249,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("vm", metavar="CUSTOMER/VM")
     parser.add_argument("--confirm", default="", metavar="WORD", help="your word that the active host is off")
     parser.add_argument("--max-data-loss-hours", type=int, metavar="HOURS", help="start from an older generation too")
+    parser.add_argument(
+        "--takeover-point", metavar="ID", help="start from this generation, when the current one is damaged"
+    )
     parser.add_argument("--despite-findings", action="store_true", help="though this host says it could not start it")
     return parser
 
@@ -267,7 +271,7 @@ def _prepared(given: argparse.Namespace, layout: Layout, host: str, version: str
     place = next((place for place in entry.ask if place.name == storage), None) if entry else None
     if entry is None or place is None:
         raise ResilientVmError(f"{host} is no host of {layout.name}; run takeover on the one that stands by for it")
-    wanted = {"despite_findings": given.despite_findings}
+    wanted = {"despite_findings": given.despite_findings, "takeover_point": given.takeover_point}
     if given.max_data_loss_hours is not None:
         wanted["max_data_loss_hours"] = given.max_data_loss_hours
     return Alone(layout, host, version, _user(), {**plan, **wanted}, Storage(entry, place, run))
@@ -278,6 +282,8 @@ def _again(given: argparse.Namespace) -> str:
     words = ["resilient-vm", "takeover", given.vm]
     if given.max_data_loss_hours is not None:
         words.append(f"--max-data-loss-hours {given.max_data_loss_hours}")
+    if given.takeover_point:
+        words.append(f"--takeover-point {given.takeover_point}")
     return " ".join([*words, *(["--despite-findings"] if given.despite_findings else [])])
 
 

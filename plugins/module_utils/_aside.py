@@ -20,9 +20,10 @@ from . import _clock, _definition, _domain, _seed
 from ._change import held
 from ._domain import STOPPED
 from ._errors import ResilientVmError
-from ._exchange import ASIDE
 from ._files import fsync_directory, fsync_tree, locked, read_json, write_json
 from ._human import human_size
+from ._kept import MOVED as RECORD
+from ._kept import note
 from ._layout import Layout
 from ._process import Runner
 from ._seed import as_raw
@@ -32,7 +33,6 @@ from ._virsh import Virsh
 __all__ = ["RECORD", "Wish", "examine", "is_former", "put_aside"]
 
 # In the folder that keeps what belongs to them.
-RECORD = "record.json"
 _RUNNING = "running"
 
 
@@ -150,15 +150,7 @@ def put_aside(
             if os.path.lexists(file["path"]) and not os.path.lexists(file["aside"]):
                 os.rename(file["path"], file["aside"])
                 fsync_directory(os.path.dirname(file["path"]))
-        where = os.path.join(layout.directory, ASIDE)
-        known = read_json(where) or []
-        kept = {entry["aside"] for entry in known}
-        entries = [
-            {"target": file["target"], "path": file["path"], "aside": file["aside"], "when": record["when"]}
-            for file in record["files"]
-            if file["aside"] not in kept
-        ]
-        write_json(where, [*known, *entries], 0o600)
+        note(layout, record["files"], record["when"])
     laid = _seed_with(layout, wish, record, run)
     write_json(os.path.join(folder, RECORD), {**record, "done": True}, 0o600)
     return laid

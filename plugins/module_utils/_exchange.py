@@ -1,7 +1,8 @@
 # Copyright (c) 2026, edgecloud.resilient_vm contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A VM's disks exchanged, in their places and formats, for those of an image; the present ones are kept aside.
+"""A VM's disks exchanged, in their places and formats, for those of an image, or for the ones that an earlier exchange
+kept aside; the present ones are kept aside.
 
 Three steps, each of which may be repeated after a run that was cut off anywhere: stop the VM and begin the copy with
 its present disks, so that only what differs travels; exchange the files, one rename each; start it again.
@@ -15,7 +16,7 @@ import shutil
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Callable
 
 from . import _clock, _definition, _domain, _seed
@@ -23,6 +24,8 @@ from ._domain import STOPPED
 from ._errors import ResilientVmError
 from ._files import as_owner_of, fsync_directory, locked, read_json, write_json
 from ._human import human_size
+from ._kept import EXCHANGE as RECORD
+from ._kept import KEPT, note, to_go_back
 from ._layout import Layout
 from ._power import shut_down
 from ._process import Runner
@@ -31,11 +34,9 @@ from ._restored_files import lay_disk, open_source
 from ._store import StoredImage, file_sha256
 from ._virsh import Virsh
 
-__all__ = ["ASIDE", "RECORD", "Wish", "examine", "exchange", "exchanged", "finish", "prepare"]
+__all__ = ["RECORD", "Wish", "examine", "exchange", "exchanged", "finish", "prepare"]
 
 # In the VM's folder: what is under way, and what was kept aside by all that is over.
-RECORD = "exchange.json"
-ASIDE = "aside.json"
 _FORMATS = ("raw", "qcow2")
 _NVRAM = "nvram"
 
@@ -90,8 +91,13 @@ def examine(layout: Layout, wish: Wish, now: datetime, run: Runner) -> dict[str,
     if virsh.job(wish.uuid) is not None:
         raise ResilientVmError(f"a backup of {layout.vm} is being taken; run again when it is over")
     domain = _domain.parse(virsh.inactive_xml(wish.uuid))
+    now = _free(domain, now)
     when = now.strftime("%Y%m%dT%H%M%SZ")
-    files = [_place(domain, disk["target"], when, layout.vm, wish.image_id) for disk in wish.disks]
+    since = ""
+    if wish.image_id == KEPT:
+        files, since = to_go_back(layout, domain, when)
+    else:
+        files = [_place(domain, disk["target"], when, layout.vm, wish.image_id) for disk in wish.disks]
     if domain.nvram and any(entry["name"] == _definition.NVRAM for entry in wish.definition):
         files.append({"target": _NVRAM, "path": domain.nvram, "format": "", "aside": f"{domain.nvram}.before-{when}"})
     _check_room(layout, wish, files)
@@ -101,8 +107,17 @@ def examine(layout: Layout, wish: Wish, now: datetime, run: Runner) -> dict[str,
         "when": _clock.iso(now),
         "running": state not in STOPPED,
         "files": files,
+        "since": since,
         "exchanged": False,
     }
+
+
+def _free(domain: _domain.Domain, now: datetime) -> datetime:
+    """The first second at which nothing of the machine was kept aside yet: two sets must not get one name."""
+    paths = [os.path.realpath(disk.source) for disk in domain.disks if disk.source] + [domain.nvram or ""]
+    while any(os.path.lexists(f"{path}.before-{now:%Y%m%dT%H%M%SZ}") for path in paths):
+        now += timedelta(seconds=1)
+    return now
 
 
 def _place(domain: _domain.Domain, target: str, when: str, vm: str, image_id: str) -> dict[str, str]:
@@ -156,7 +171,7 @@ def prepare(
         return
     write_json(os.path.join(layout.directory, RECORD), record, 0o600)
     _stop(Virsh(run), wish, sleep)
-    if RestoreStore(layout).read(wish.image_id).complete:
+    if wish.image_id == KEPT or RestoreStore(layout).read(wish.image_id).complete:
         return
     folder = os.path.join(layout.restores, "incoming")
     # The account's, as if its own transfer had made it.
@@ -199,18 +214,28 @@ def exchange(layout: Layout, wish: Wish, record: dict[str, Any], run: Runner) ->
     with locked(layout.lock, "a restore in place"):
         if virsh.state(wish.uuid)[0] not in STOPPED:
             raise ResilientVmError(f"{layout.vm} runs again on this host; run the restore again, which stops it")
-        image = store.read(wish.image_id)
-        if not image.complete:
-            raise ResilientVmError(f"image {wish.image_id} has not arrived on this host; run the restore again")
-        for file in record["files"]:
-            if not _exchanged(file):
-                _exchange_one(store, image, wish, file, run)
+        if wish.image_id == KEPT:
+            for file in record["files"]:
+                if not _exchanged(file):
+                    _take_place(file["source"], file)
+        else:
+            _lay_image(store, wish, record, run)
         for name in virsh.facts(wish.uuid).own_checkpoints:
             # Its bitmaps are in the files that were kept aside.
             virsh.call("checkpoint-delete", wish.uuid, name, "--metadata")
         record["exchanged"] = True
         write_json(os.path.join(layout.directory, RECORD), record, 0o600)
-        store.erase(wish.image_id)
+        if wish.image_id != KEPT:
+            store.erase(wish.image_id)
+
+
+def _lay_image(store: RestoreStore, wish: Wish, record: Mapping[str, Any], run: Runner) -> None:
+    image = store.read(wish.image_id)
+    if not image.complete:
+        raise ResilientVmError(f"image {wish.image_id} has not arrived on this host; run the restore again")
+    for file in record["files"]:
+        if not _exchanged(file):
+            _exchange_one(store, image, wish, file, run)
 
 
 def _exchanged(file: Mapping[str, str]) -> bool:
@@ -228,11 +253,15 @@ def _exchange_one(store: RestoreStore, image: StoredImage, wish: Wish, file: Map
         disk = next(disk for disk in wish.disks if disk["target"] == file["target"])
         lay_disk(store, image, disk, new, file["format"], run)
     _as_before(file["path"], new)
+    _take_place(new, file)
+
+
+def _take_place(new: str, file: Mapping[str, str]) -> None:
     if not os.path.exists(file["aside"]):
         # Under both names until the next line: at no time is there no disk in its place.
         os.link(file["path"], file["aside"])
     os.rename(new, file["path"])
-    fsync_directory(folder)
+    fsync_directory(os.path.dirname(file["path"]))
 
 
 def _lay_nvram(image: StoredImage, wish: Wish, new: str) -> None:
@@ -266,14 +295,6 @@ def finish(layout: Layout, wish: Wish, record: dict[str, Any], run: Runner) -> N
     virsh = Virsh(run)
     if record["running"] and virsh.state(wish.uuid)[0] in STOPPED:
         virsh.start(wish.uuid)
-    where = os.path.join(layout.directory, ASIDE)
-    known = read_json(where) or []
-    kept = {entry["aside"] for entry in known}
-    entries = [
-        {"target": file["target"], "path": file["path"], "aside": file["aside"], "when": record["when"]}
-        for file in record["files"]
-        if file["aside"] not in kept
-    ]
-    write_json(where, [*known, *entries], 0o600)
+    note(layout, record["files"], record["when"])
     os.unlink(os.path.join(layout.directory, RECORD))
     fsync_directory(layout.directory)

@@ -24,15 +24,17 @@ from ._limits import Limits, acquire_slot, grant_all
 from ._offers import StoredSource
 from ._progress import Progress, transfer_file
 from ._receiver import Receiver
+from ._remedy import answer, ask, repaired_there
 from ._sender import Sender
 from ._ssh import Ssh, ssh_command
 from ._store import Store
 from ._wire import LinkBrokenError, Wire
 
-__all__ = ["HOPS", "transfer"]
+__all__ = ["COPIES", "HOPS", "transfer"]
 
 # hop → what is asked of the other machine's mover
-HOPS = {"fetch": "send", "refresh": "receive", "restore": "restore"}
+COPIES = {"fetch": "send", "refresh": "receive", "restore": "restore"}
+HOPS = {**COPIES, "mend": "mend"}
 _RETRY_SECONDS = (2.0, 5.0, 15.0)
 _ROOM_BYTES = 1 << 20
 
@@ -98,6 +100,8 @@ def _once(layout: Layout, hop: str, request: dict[str, Any], version: str, progr
     if hop == "fetch" and store.read(request["image_id"]).complete:
         # Published by an earlier run of this unit that was killed before it could say so.
         return {"image_id": request["image_id"], "published": True, "already": True, "disks": []}
+    if hop == "mend":
+        return _mended(layout, store, request, version)
     limits = Limits.of(request["limits"], layout.shared)
     with _connected(layout, request, hop) as (wire, streams):
         move = _Move(layout, store, request, wire, streams, version, progress, limits)
@@ -110,6 +114,20 @@ def _once(layout: Layout, hop: str, request: dict[str, Any], version: str, progr
         result["bytes_sent"] = wire.bytes_received + wire.bytes_sent
         result.update(limits=request["limits"], streams=wire.streams, streams_reason=streams.reason)
         return result
+
+
+def _mended(layout: Layout, store: Store, request: dict[str, Any], version: str) -> dict[str, Any]:
+    """Damage here is mended from what the other machine has, then the other way round."""
+    with _connected(layout, request, "mend") as (wire, _streams):
+        try:
+            wire.handshake("sender", layout.name, version, {"nice": request["limits"]["nice"]})
+            repaired = {"images": ask(wire, store)}
+            answer(wire, store)
+            return {"image_id": "", "repaired": {**repaired, "generations": repaired_there(wire)}}
+        except ResilientVmError as error:
+            if not isinstance(error, LinkBrokenError):
+                wire.abort(error)
+            raise
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ import shutil
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from . import _domain, _snapshot_plan, _units, _virsh
+from . import _domain, _kept, _snapshot_plan, _units, _virsh
 from ._errors import ResilientVmError
 from ._files import read_json, reflink_works
 from ._layout import Layout
@@ -20,6 +20,7 @@ from ._store import Store
 
 __all__ = [
     "domains_of",
+    "kept_of",
     "layouts_of",
     "libvirt_of",
     "missing_accounts",
@@ -90,6 +91,11 @@ def newest_of(layouts: Sequence[Layout]) -> dict[str, Any]:
             "complete": True,
         }
     return found
+
+
+def kept_of(layouts: Sequence[Layout]) -> dict[str, list[dict[str, Any]]]:
+    """What is kept aside of each VM's earlier disks."""
+    return {layout.name: _kept.kept(layout) for layout in layouts}
 
 
 def domains_of(wanted: Mapping[str, tuple[Layout, str]], run: Runner) -> dict[str, Any]:

@@ -10,9 +10,10 @@ from typing import Any
 
 from ._drill_record import drills_of
 from ._files import read_json
-from ._hop import HOPS
+from ._hop import COPIES
 from ._layout import Layout
 from ._manifest import IMAGE_ID
+from ._mended import mended
 from ._process import Runner
 from ._store import Store
 from ._transfer import Transfer
@@ -24,16 +25,17 @@ def images_of(layout: Layout, run: Runner) -> dict[str, Any]:
     """Images oldest first, the newest complete one, what is on its way, and sentences about what is wrong."""
     images = Store(layout).images()
     complete = [image for image in images if image.complete]
-    transfers = [Transfer(layout, hop, run) for hop in HOPS]
+    transfers = [Transfer(layout, hop, run) for hop in COPIES]
     running = [found for found in (transfer.running() for transfer in transfers) if found is not None]
     return {
         "laid_out": os.path.isdir(layout.images),
         "images": [image.summary() for image in images],
         "newest": complete[-1].summary() if complete else None,
+        "mended": mended(layout),
         "drills": drills_of(layout, {image.id for image in images}),
         "incoming": incoming_of(layout),
         "transfers": running,
-        "last_transfers": {hop: transfer.last() for hop, transfer in zip(HOPS, transfers)},
+        "last_transfers": {hop: transfer.last() for hop, transfer in zip(COPIES, transfers)},
         "problems": [image.problem for image in images if image.problem]
         + [
             f"image {image.id} of {layout.name} is damaged (disk {mark['disk']} at byte {mark['offset_bytes']}, "

@@ -3,10 +3,10 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The mover: the one program of the collection that runs on the machines by itself.
 
-Its commands: ``forced`` (what keys may start), ``fetch``, ``refresh`` and ``restore`` (transfers, in their units on the
-backup storage), ``begin``, ``thaw`` and ``watch`` (an open snapshot's units on the active host), ``gate`` (after a boot
-of a host), ``age`` (the watchdog), ``undrill`` (when a drill ends), ``takeover`` (for people, on a host), ``claimed``
-(what the backup storage decides about it), ``version``.
+Its commands: ``forced`` (what keys may start), ``fetch``, ``refresh``, ``restore`` and ``mend`` (transfers, in their
+units on the backup storage), ``begin``, ``thaw`` and ``watch`` (an open snapshot's units on the active host), ``gate``
+(after a boot of a host), ``age`` (the watchdog), ``undrill`` (when a drill ends), ``takeover`` (for people, on a host),
+``claimed`` (what the backup storage decides about it), ``version``.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from ._limits import Credit
 from ._offers import SnapshotSource
 from ._process import run
 from ._receiver import Receiver
+from ._remedy import answer, ask
 from ._restore_store import RestoreStore, reading
 from ._sender import Sender
 from ._store import Store
@@ -37,7 +38,7 @@ __all__ = ["installed_version", "main"]
 
 _HEARTBEAT_SECONDS = 5.0
 # After these one word more may follow, the door of a copy that runs.
-_DATA = ("send", "receive", "restore")
+_DATA = ("send", "receive", "restore", "mend")
 
 
 def installed_version() -> str:
@@ -83,6 +84,7 @@ def _forced(name: str, verbs: str, holder: str = "") -> int:
         "send": _serve_send,
         "receive": _serve_receive,
         "restore": _serve_restore,
+        "mend": _serve_mend,
     }
     # Anything printed by accident must not get into the conversation.
     reader, writer = os.dup(0), os.dup(1)
@@ -153,6 +155,16 @@ def _serve_restore(layout: Layout, wire: Wire, door: str) -> None:
     store = RestoreStore(layout)
     with reading(store.generations, store.base()):
         _receive(wire, store)
+
+
+def _serve_mend(layout: Layout, wire: Wire, door: str) -> None:
+    """Give the backup storage right bytes for what is damaged there, then have some for what is damaged here."""
+    wishes = wire.handshake("receiver", layout.name, installed_version(), door=door)["wishes"]
+    os.nice(wishes["nice"])
+    _refuse_when_active(layout)
+    store = Store(layout, "generations")
+    answer(wire, store)
+    wire.send_document(DONE, {"repaired": ask(wire, store)})
 
 
 def _receive(wire: Wire, store: Store) -> None:

@@ -1,7 +1,7 @@
 # Copyright (c) 2026, edgecloud.resilient_vm contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What the host does that takes a VM over: it says so, makes disks of its newest generation, and starts the machine.
+"""What the host does that takes a VM over: it says so, makes disks of a generation, and starts the machine.
 
 Every step may be repeated after a run that was cut off anywhere. How long it takes doesn't depend on the disks' sizes.
 """
@@ -103,6 +103,8 @@ class Promotion:
     # Of the guest, which nobody else may have when it starts; whether it is started there all the same.
     guest_address: str | None = None
     despite: bool = False
+    # Id of the generation that is started; the current one when not set.
+    point: str | None = None
     swtpm: str = _definition.SWTPM
     clock: Callable[[], float] = time.monotonic
     sleep: Callable[[float], None] = time.sleep
@@ -204,8 +206,8 @@ class Promotion:
         self.seconds[phase] = round(self.clock() - begin, 2)
 
     def _lay(self) -> dict[str, Any]:
-        """Clones of the current generation's disks, an overlay on each, what belongs to them; all or nothing."""
-        name = current_id(self.layout)
+        """Clones of the generation's disks, an overlay on each, what belongs to them; all or nothing."""
+        name = self.point or current_id(self.layout)
         if name is None:
             raise ResilientVmError(f"{self.host} holds no generation of {self.layout.name}; nothing can be started")
         image = Store(self.layout, "generations").read(name)

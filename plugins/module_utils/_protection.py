@@ -33,7 +33,7 @@ __all__ = ["Machine", "Protection", "Vm"]
 PROGRAM = "/usr/local/bin/resilient-vm"
 # What a key may ask for: data is the backup storage's to ask of a host; a host asks who is active, and the backup
 # storage also to be let take the VM over.
-_DATA_VERBS = "send,receive,restore"
+_DATA_VERBS = "send,receive,restore,mend"
 _QUESTION_VERBS = "epoch"
 _CLAIM_VERBS = "epoch,claim"
 

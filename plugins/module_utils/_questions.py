@@ -13,7 +13,7 @@ from ._takeover import hosts_of
 __all__ = ["gate_problems", "part_of", "plans_of", "questions", "told_of"]
 
 # What an answer holds by "customer/vm", and the name one VM's entry gets.
-_BY_VM = {"domains": "domain", "states": "state", "newest": "newest"}
+_BY_VM = {"domains": "domain", "states": "state", "newest": "newest", "kept_aside": "kept_aside"}
 _WHOLE = ("images", "standbys")
 
 

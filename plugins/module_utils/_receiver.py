@@ -23,6 +23,8 @@ __all__ = ["Receiver"]
 
 _WINDOW = 16384
 _CHECKED = 16
+# So many blocks that the bitmap had missed are named; the others are counted.
+_NAMED = 100
 
 
 class Receiver:
@@ -51,6 +53,7 @@ class Receiver:
         self._source_host = source_host
         self._damaged: list[dict[str, Any]] = []
         self._mismatches = 0
+        self._missed: list[dict[str, Any]] = []
 
     def run(self) -> dict[str, Any]:
         """Receive and publish. The handshake is done already. Returns the result of this hop."""
@@ -199,7 +202,9 @@ class Receiver:
             mine, data = disk.digests.read(first, blocks), disk.read(first, blocks)
             for index in range(blocks):
                 place = slice(index * DIGEST_SIZE, (index + 1) * DIGEST_SIZE)
-                counts.mismatches += mine[place] != theirs[place]
+                if mine[place] != theirs[place]:
+                    counts.mismatches += 1
+                    self._missed.append({"disk": disk.target, "offset_bytes": (first + index) * BLOCK_SIZE})
             for index in wrong_blocks(data, mine):
                 counts.damaged += 1
                 disk.invalidate(first + index)
@@ -217,6 +222,8 @@ class Receiver:
     def _reread_slice(self, base: StoredImage | None, disk: IncomingDisk) -> list[int] | None:
         if base is None or base.manifest is None or disk.base is None:
             return None
+        if self._reread_share == 1:
+            return [0, disk.digests.blocks]
         next_block, held = disk.base.proven.next_block, disk.digests.held()
         return list(reread_slice(disk.digests.blocks, next_block, self._reread_share, held))
 
@@ -297,6 +304,7 @@ class Receiver:
                 for disk in manifest.disks
             ],
             "bitmap_mismatches": manifest.bitmap_mismatches,
+            "missed": self._missed[:_NAMED],
             "damaged": self._damaged,
         }
 

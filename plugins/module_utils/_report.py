@@ -12,8 +12,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
-from . import _clock, _drill_point
-from ._human import human_age, human_size, limits_text, progress_text
+from . import _clock, _drill_point, _kept_report, _mended
+from ._copy_report import copied, missed
+from ._human import human_age, human_size, progress_text
 from ._preflight import active_host, standby_host
 from ._questions import told_of
 from ._readiness import lacks
@@ -22,11 +23,6 @@ from ._retention import Image, Policy, next_erase
 __all__ = ["failures", "recap", "status", "status_table"]
 
 _DISK_MEMBERS = ("target", "size_bytes", "found_by", "reason", "bytes_sent", "proven")
-_CONSISTENCY = {
-    "filesystem": "file systems consistent",
-    "crash": "as after a power cut",
-    "offline": "of the stopped VM",
-}
 HostVars = Mapping[str, Mapping[str, Any]]
 
 
@@ -57,7 +53,7 @@ def failures(variables: Mapping[str, Any]) -> list[str]:
     if fetched.get("bitmap_mismatches"):
         found.append(
             f"the dirty bitmap had missed {_count(fetched['bitmap_mismatches'], 'changed block')} of image "
-            f"{fetched['image_id']}; the image is right, but find out who wrote behind QEMU's back"
+            f"{fetched['image_id']} ({missed(fetched)}); the image is right, but find out who wrote behind QEMU's back"
         )
     for hop, keeper in (("cycle_fetch", "backup storage"), ("cycle_refresh", "standby host")):
         damaged = _done(variables.get(hop)).get("damaged") or []
@@ -117,7 +113,7 @@ def _story(variables: Mapping[str, Any], check_mode: bool) -> list[str]:
     if (_done(variables.get("cycle_close")).get("changed")) and not decision["take_image"]:
         verb = "would clear away" if check_mode else "cleared away"
         lines.append(f"{verb} on {decision['active']} what an earlier run had left")
-    return lines + list(decision["notes"])
+    return lines + _kept_report.erased(variables.get("cycle_aside"), check_mode) + list(decision["notes"])
 
 
 def _copied(variables: Mapping[str, Any], decision: Mapping[str, Any], plan: Mapping[str, Any]) -> list[str]:
@@ -131,27 +127,7 @@ def _copied(variables: Mapping[str, Any], decision: Mapping[str, Any], plan: Map
         return [f"would take an image and copy it to {storage}: {decision['why']}"]
     if "disks" not in fetched:
         return [f"image {fetched['image_id']} was on {storage} already"]
-    sent, changed = fetched["bytes_sent"], sum(disk["changed_bytes"] for disk in fetched["disks"])
-    resumed = sum(disk["resumed_bytes"] for disk in fetched["disks"])
-    lines = [
-        f"image {fetched['image_id']} ({_CONSISTENCY[fetched['consistency']]}) copied to {storage} in "
-        f"{fetched['seconds']:.0f} s: {human_size(sent)} sent, {human_size(changed)} changed"
-        + (f", {human_size(resumed)} were there from an earlier try" if resumed else "")
-        + (", going on with a copy that was running" if fetched.get("attached") else "")
-    ]
-    if "limits" in fetched:
-        connections = (fetched.get("streams", 1), fetched.get("streams_reason", ""))
-        lines.append(limits_text(fetched["limits"], fetched["compression"], *connections))
-    return lines + [f"disk {disk['target']}: changes {_found(disk)}" for disk in fetched["disks"]]
-
-
-def _found(disk: Mapping[str, Any]) -> str:
-    how = {
-        "bitmap": "by dirty bitmap",
-        "digests": "by comparing digests",
-        "allocation": "not looked for, all data copied",
-    }.get(disk["found_by"], disk["found_by"])
-    return f"{how} ({disk['reason']})" if disk.get("reason") else how
+    return copied(fetched, storage, bool(plan["verify_source"]))
 
 
 def _standby(variables: Mapping[str, Any], decision: Mapping[str, Any], plan: Mapping[str, Any]) -> list[str]:
@@ -235,6 +211,8 @@ def _row(vm: str, variables: Mapping[str, Any]) -> dict[str, Any]:
         "next_erase": _next_erase(images, plan),
         "drill": _drill_point.proven(drills),
         "images_proven": sum(1 for drill in drills if drill["passed"]),
+        "mended": [*(stored.get("mended") or []), *(held.get("mended") or [])],
+        "kept_aside": _kept_report.kept(hosts, plan["keep_aside_days"]),
         "transfers": stored.get("transfers") or [],
         "max_age_hours": plan["max_age_hours"],
         "problems": _row_problems(plan, hosts, stored, held, standby),
@@ -379,6 +357,8 @@ def _remarks(row: Mapping[str, Any]) -> list[str]:
     remarks += [f"disk {disk['target']}: {disk['reason']}" for disk in row["disks"] if disk["reason"]]
     remarks += [_proof(disk) for disk in row["disks"]]
     remarks.append(_drill_point.proof(row["drill"], row["images_proven"], row["images"]))
+    remarks += _mended.remarks(row["mended"])
+    remarks += _kept_report.remarks(row["kept_aside"])
     remarks += [f"running now: {progress_text(transfer)}" for transfer in row["transfers"]]
     return remarks
 

@@ -15,6 +15,7 @@ from typing import Any
 
 from . import _clock, _restore_point
 from ._errors import ResilientVmError
+from ._kept import KEPT
 from ._layout import Layout
 from ._preflight import active_host, standby_host
 
@@ -46,6 +47,8 @@ class Decision:
     word: str = ""
     confirmed: bool = True
     data_time: str = ""
+    # The newest whole image, by whose digests it is known without reading a disk how much would travel.
+    newest_id: str = ""
 
 
 def decide(
@@ -77,6 +80,8 @@ def decide(
     # In place, the other host has to hear of it as well.
     for name in dict.fromkeys((storage, host, *((standby_host(plan, hosts),) if place else ()))):
         _check_machine(name, vm, hosts.get(name) or {}, version)
+    if plan["restore_point"] == KEPT:
+        return _back(plan, host, state)
     stored = images.get(storage) or {}
     if not stored.get("answered"):
         raise ResilientVmError(str(stored.get("msg") or f"machine {storage} was not asked about {vm}"))
@@ -101,7 +106,23 @@ def decide(
         disks=[{name: disk[name] for name in ("target", "size_bytes", "root_digest")} for disk in image["disks"]],
         definition=[{name: entry[name] for name in ("name", "sha256")} for entry in image["definition"]],
         data_time=image["instant"],
+        newest_id=(stored.get("newest") or {}).get("id") or "",
         **(_in_place(plan, state, image_id) if place else {}),
+    )
+
+
+def _back(plan: Mapping[str, Any], host: str, state: Mapping[str, Any]) -> Decision:
+    """To what the last restore in place has kept aside; the host alone knows what that is."""
+    nothing: dict[str, Any] = {"store": "", "path": "", "name": "", "bytes_allocated": 0, "disks": [], "definition": []}
+    return Decision(
+        image_id=KEPT,
+        to="place",
+        host=host,
+        travels=False,
+        format="",
+        reserve_bytes=plan["machine_settings"][host]["reserve_bytes"],
+        **nothing,
+        **_in_place(plan, state, KEPT),
     )
 
 
@@ -142,6 +163,11 @@ def _check_wish(plan: Mapping[str, Any]) -> None:
         )
     if not plan["restore_to"]:
         raise ResilientVmError(f"resilient_vm_restore_to is not set for {vm}; set it to files, beside or place")
+    if plan["restore_point"] == KEPT and plan["restore_to"] != "place":
+        raise ResilientVmError(
+            f"restore point {KEPT} of {vm} is what a restore in place has kept aside, and goes back only with "
+            "resilient_vm_restore_to=place"
+        )
     if plan["restore_to"] == "beside":
         _check_name(plan)
     elif plan["restore_to"] == "files" and not plan["restore_path"]:

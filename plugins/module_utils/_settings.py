@@ -16,6 +16,7 @@ from ._layout import DEFAULT_ROOT
 from ._pin_settings import PINS
 from ._setting import PREFIX, Setting
 from ._takeover_settings import TAKEOVER
+from ._verify_settings import VERIFY
 
 __all__ = ["PREFIX", "TABLE", "Setting", "read_all", "unknown"]
 
@@ -265,8 +266,7 @@ TABLE: tuple[Setting, ...] = (
         maximum=19,
     ),
     # How what is kept is read again
-    Setting("verify_days", "int", "Daily runs of verify read all that is kept in so many days.", 14, "days", minimum=1),
-    Setting("verify_bytes_per_second", "int", "Most that verify reads; 0: no limit.", 0, "bytes per second", minimum=0),
+    *VERIFY,
     *TAKEOVER,
     # Clocks, and what one run is told
     Setting(
@@ -301,7 +301,8 @@ TABLE: tuple[Setting, ...] = (
     Setting(
         "restore_point",
         "str",
-        "For the restore and drill playbooks: an image id, a date, C(latest), or C(-8d) for eight calendar days ago.",
+        "For the restore and drill playbooks: an image id, a date, C(latest), C(-8d) for eight calendar days ago; "
+        "C(aside), see docs/restore.md.",
         hint=_restore_point.FORMS,
     ),
     Setting(
@@ -353,7 +354,6 @@ TABLE: tuple[Setting, ...] = (
         "For the restore playbook: whether the new VM is started.",
         default=False,
     ),
-    Setting("verify_all", "bool", "Whether verify reads all that is kept, not a day's share.", default=False),
     *PINS,
     *DRILLS,
     Setting("force", "bool", "Whether an image is taken even though there is one of today.", default=False),

@@ -18,6 +18,7 @@ from ._errors import ResilientVmError
 from ._files import fsync_directory, locked, read_json, write_json
 from ._images import incoming_of
 from ._layout import Layout
+from ._mended import mended
 from ._process import Runner
 from ._state import State
 from ._store import Store, StoredImage, file_sha256
@@ -304,5 +305,6 @@ def information(layout: Layout, run: Runner, domain: str) -> dict[str, Any]:
         # Asked for only while it matters: it takes two more processes for each VM.
         "former": (read_json(layout.state) or {}).get("phase") not in (None, "protected")
         and _aside.is_former(layout, run, uuid),
+        "mended": mended(layout),
         "problems": problems,
     }

@@ -35,6 +35,7 @@ def take_over(layout: Layout, given: Mapping[str, Any], dry: bool) -> dict[str, 
         given["host"],
         given["guest_address"],
         given["despite_findings"],
+        given["point"],
     )
     was = Virsh(run).state(decided.uuid or given["domain"])[0]
     result: dict[str, Any] = {}

@@ -119,7 +119,7 @@ def decide(plan: Mapping[str, Any], facts: Facts, confirm: str = "", scheduled: 
     resumed = phase == _RESUMED
     newer = _newer.than(held, facts.hosts.get(storage) or {}) if phase in _FIRST else None
     remarks = _newer.remarks(plan, taker, held, newer, facts.brought)
-    brings = bool(newer) and not facts.brought and plan["prefer"] == "newest"
+    brings = bool(newer) and not (facts.brought or plan["takeover_point"]) and plan["prefer"] == "newest"
     if brings:
         # Decided for the data that it will have.
         held = {**held, "current": newer}
@@ -133,7 +133,7 @@ def decide(plan: Mapping[str, Any], facts: Facts, confirm: str = "", scheduled: 
         if problems:
             raise ResilientVmError("\n".join([*problems, *remarks]), problems=problems)
     epoch = state["epoch"] if state else 1
-    current = held.get("current") or {}
+    current = chosen(plan, held)
     found: dict[str, Any] = {
         "active": active,
         "taker": taker,
@@ -221,16 +221,9 @@ def unfit(plan: Mapping[str, Any], facts: Facts, state: Mapping[str, Any], taker
             problems.append(f"the mover on {name} is {version or 'missing'}, not this collection's; {_SITE}")
     domain = known.get("domain") or {}
     if phase != _OVER:
-        current = held.get("current")
-        if not current or not current.get("complete") or current.get("damaged"):
-            which = (
-                f"generation {current['id']} of {vm} on {taker} is damaged"
-                if current
-                else (f"{taker} holds no complete generation of {vm}")
-            )
-            others = [each["id"] for each in held.get("generations") or [] if each.get("complete")]
-            rest = f"; it also holds {', '.join(others)}" if current and others else ""
-            problems.append(f"{which}, so nothing can be started there{rest}; restore an image from the backup storage")
+        current = chosen(plan, held)
+        if not _whole(current):
+            problems.append(_nothing_to_start(plan, held, current, taker))
         elif phase in _FIRST:
             _refuse_old(plan, facts, current, taker, problems)
         if phase in _FIRST and domain.get("exists") and domain["state"] not in STOPPED:
@@ -239,6 +232,36 @@ def unfit(plan: Mapping[str, Any], facts: Facts, state: Mapping[str, Any], taker
             problems += [f"{taker} could not start {vm}: {sentence}" for sentence in held["unfit"]]
             problems.append(f"mend that on {taker}, or run it again with -e resilient_vm_despite_findings=true")
     return problems
+
+
+def chosen(plan: Mapping[str, Any], held: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The generation that a takeover starts: the one that was asked for, else the current one; empty without it."""
+    point = plan["takeover_point"]
+    if not point:
+        return held.get("current") or {}
+    return next((each for each in held.get("generations") or [] if each["id"] == point), {})
+
+
+def _whole(generation: Mapping[str, Any]) -> bool:
+    return bool(generation.get("complete")) and not generation.get("damaged")
+
+
+def _nothing_to_start(plan: Mapping[str, Any], held: Mapping[str, Any], current: Mapping[str, Any], taker: str) -> str:
+    vm, point = plan["vm"], plan["takeover_point"]
+    others = [each["id"] for each in held.get("generations") or [] if _whole(each)]
+    missing = f"generation {point}" if point else "current generation" if others else "complete generation"
+    which = f"{taker} holds no {missing} of {vm}"
+    if current:
+        which = f"generation {current['id']} of {vm} on {taker} is damaged"
+    if not others:
+        return (
+            f"{which}, so nothing can be started there; have it mended by the verify playbook, or restore an image "
+            "from the backup storage"
+        )
+    return (
+        f"{which}; have it mended by the verify playbook, or start one that is whole: run it again with "
+        f"-e resilient_vm_takeover_point={others[-1]}" + (f" (or {', '.join(others[:-1])})" if others[:-1] else "")
+    )
 
 
 def _refuse_old(

@@ -135,6 +135,14 @@ TAKEOVER: tuple[Setting, ...] = (
         minimum=0,
     ),
     Setting(
+        "keep_aside_days",
+        "int",
+        "Disks that a restore in place or reprotect keeps aside are erased after so many days by daily; 0: never.",
+        default=14,
+        unit="days",
+        minimum=0,
+    ),
+    Setting(
         "lost_hosts",
         "list",
         "For the site playbook, when the backup storage is a new machine: hosts that are gone for good, whose word on "
@@ -148,6 +156,14 @@ TAKEOVER: tuple[Setting, ...] = (
         "Whether failover and switchover go on where the standby host says that it could not start the VM, or another "
         "machine has its address.",
         default=False,
+    ),
+    Setting(
+        "takeover_point",
+        "str",
+        "For the failover playbook: id of the generation on the standby host that is started, where the current one is "
+        "damaged.",
+        pattern=r"\d{8}T\d{6}Z",
+        hint="the id of a generation like 20260114T020000Z",
     ),
     Setting("reason", "str", "Why the VM changes its host, for the journal; the playbook's name when not set."),
 )

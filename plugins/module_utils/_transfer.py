@@ -28,7 +28,7 @@ _ASK_SECONDS = 1.0
 
 class Transfer:
     """One hop of one VM: ``fetch`` (active host to backup storage) or ``refresh`` (backup storage to standby),
-    ``restore`` (backup storage to the host where a restore point is wanted)."""
+    ``restore`` (backup storage to the host where a restore point is wanted), ``mend`` (damage of either, no image)."""
 
     def __init__(self, layout: Layout, hop: str, run: Runner, sleep: Callable[[float], None] = time.sleep) -> None:
         self._layout = layout
@@ -98,8 +98,9 @@ class Transfer:
             if result is not None and result.get("token") == token:
                 break
             if not active:
+                what = f"image {image_id}" if image_id else "blocks"
                 raise ResilientVmError(
-                    f"the transfer of image {image_id} of {self._layout.name} was killed on the backup storage; "
+                    f"the transfer of {what} of {self._layout.name} was killed on the backup storage; "
                     "what arrived is kept: run again and it goes on from there"
                 )
             if deadline is not None and time.monotonic() >= deadline:

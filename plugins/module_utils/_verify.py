@@ -318,7 +318,7 @@ def told(
         "wrong": [
             f"{place(mark)} is damaged, found {mark['found']} by {mark['found_by']}, "
             f"right until {mark.get('right_at') or 'nobody knows when'}, "
-            "and nothing here has the right bytes; it is not used any more"
+            "and nobody has the right bytes; it is not used any more"
             for mark in damaged
         ]
         + list(problems),

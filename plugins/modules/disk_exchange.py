@@ -49,7 +49,9 @@ options:
     type: int
     required: true
   image_id:
-    description: Id of the image.
+    description:
+      - Id of the image, or V(aside) for the disks that the last exchange kept aside. These take their places again;
+        nothing is copied.
     type: str
     required: true
   disks:
@@ -135,6 +137,11 @@ files:
       description: Where the present file is kept.
       type: str
       sample: /var/lib/libvirt/images/erp-vda.qcow2.before-20260115T101500Z
+since:
+  description: Since when the disks that go back were kept aside, with O(image_id=aside); else empty.
+  returned: success
+  type: str
+  sample: '2026-01-15T10:15:00Z'
 exchanged:
   description: Whether the disks of the image lie in their place.
   returned: success
@@ -180,7 +187,7 @@ def main() -> None:
         waiting = step == "finished"
         record = _exchange.exchanged(layout, wish) if waiting else _exchange.examine(layout, wish, now, run)
         if record is None:
-            module.exit_json(changed=False, files=[], running=False, exchanged=False)
+            module.exit_json(changed=False, files=[], running=False, since="", exchanged=False)
             return
         already = bool(record["exchanged"])
         if not module.check_mode:
@@ -195,6 +202,7 @@ def main() -> None:
             changed=True,
             files=record["files"],
             running=record["running"],
+            since=record.get("since", ""),
             exchanged=record["exchanged"],
             diff={"before": {"aside": kept if already else []}, "after": {"aside": kept}},
         )

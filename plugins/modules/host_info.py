@@ -230,6 +230,17 @@ newest:
       instant: "2026-01-14T02:00:00Z"
       epoch: 1
       complete: true
+kept_aside:
+  description: Files of each VM's earlier disks that are kept aside on this machine, by C(customer/vm).
+  returned: success
+  type: dict
+  sample:
+    acme/vm1:
+      - target: vda
+        path: /var/lib/libvirt/images/vm1-vda.qcow2
+        aside: /var/lib/libvirt/images/vm1-vda.qcow2.before-20260115T101500Z
+        when: '2026-01-15T10:15:00Z'
+        bytes_allocated: 4294967296
 """
 
 from typing import Any
@@ -276,6 +287,7 @@ def ask(params: dict[str, Any]) -> dict[str, Any]:
         "states": _host.states_of(layouts),
         "parts": {name: part(name, wanted) for name in params["parts"]},
         **({"newest": _host.newest_of(layouts)} if params["newest"] else {}),
+        "kept_aside": _host.kept_of(layouts),
     }
 
 

@@ -59,6 +59,7 @@ images:
       laid_out: true
       images: []
       newest:
+      mended: []
       drills: []
       incoming:
       transfers: []
@@ -84,6 +85,13 @@ images:
     newest:
       description: The newest complete image, highest by epoch and id, or null.
       type: dict
+      returned: success
+    mended:
+      description:
+        - The last twenty blocks and files that were mended, as RV(edgecloud.resilient_vm.image_verify#module:repaired)
+          has them, with C(store) and C(when) beside it.
+      type: list
+      elements: dict
       returned: success
     drills:
       description: The newest record of a drill of each image that has one (M(edgecloud.resilient_vm.image_drill)).

@@ -258,44 +258,41 @@ disks:
     target:
       description: Target name of the disk in the domain.
       type: str
-      returned: success
     found_by:
       description: V(bitmap), V(digests) or V(allocation).
       type: str
-      returned: success
     reason:
       description: Why nothing better than RV(disks[].found_by) could be used; empty when it was the best.
       type: str
-      returned: success
     bytes_read:
       description: Bytes read at the sender.
       type: int
-      returned: success
     bytes_sent:
       description: Bytes of blocks and their digests that travelled.
       type: int
-      returned: success
     changed_bytes:
       description: Bytes of the blocks that differ from the receiver's newest image.
       type: int
-      returned: success
     resumed_bytes:
       description: Bytes that an interrupted transfer had brought already.
       type: int
-      returned: success
     reread_bytes:
       description: Bytes read again although the bitmap called them unchanged.
       type: int
-      returned: success
     root_digest:
       description: Digest that stands for the whole disk, the same on all machines.
       type: str
-      returned: success
 bitmap_mismatches:
   description: Blocks the bitmap called unchanged that were not. The image is right all the same, without the bitmap.
   returned: when a transfer ran
   type: int
   sample: 0
+missed:
+  description: Where the first hundred of these blocks are.
+  returned: when a transfer ran
+  type: list
+  elements: dict
+  sample: []
 damaged:
   description: Blocks of the receiver's newest image that were found damaged; they were fetched again for this one.
   returned: when a transfer ran

@@ -150,6 +150,7 @@ from ansible_collections.edgecloud.resilient_vm.plugins.module_utils import _clo
 from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._arguments import vm_spec
 from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._errors import ResilientVmError
 from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._layout import Layout
+from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._mended import write_down
 from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._process import run
 from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._store import Store
 from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._verify import Verification, Wish, standing, told
@@ -186,6 +187,7 @@ def main() -> None:
             os.nice(19)
             run(["ionice", "-c", "3", "-p", str(os.getpid())])
             result = verification.run()
+            write_down(store.layout, given["store"], result["repaired"], _clock.now(given["now"]))
         damaged, problems = standing(store)
     except ResilientVmError as error:
         module.fail_json(msg=str(error), **error.facts)

@@ -50,6 +50,7 @@ standbys:
       uuid: 11111111-2222-4333-8444-555555555555
       state: shut off
       former: false
+      mended: []
       problems: []
   contains:
     current:
@@ -89,6 +90,13 @@ standbys:
       description: Why this host could not start it now, a sentence each; empty also when it stands by with nothing.
       type: list
       elements: str
+      returned: success
+    mended:
+      description:
+        - The last twenty blocks and files that were mended, as RV(edgecloud.resilient_vm.image_verify#module:repaired)
+          has them, with C(store) and C(when) beside it.
+      type: list
+      elements: dict
       returned: success
     problems:
       description: A sentence for each thing that is wrong.

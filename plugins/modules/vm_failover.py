@@ -51,6 +51,9 @@ options:
   who:
     description: On whose behalf, for the journal. Required with O(state=running).
     type: str
+  point:
+    description: Id of the generation that is started with O(state=running); the current one when not set.
+    type: str
   networks:
     description: Which network or bridge of this host takes the place of which of the other host.
     type: dict
@@ -149,6 +152,7 @@ def argument_spec() -> dict[str, Any]:
         "domain": {"type": "str"},
         "epoch": {"type": "int", "required": True},
         "document": {"type": "dict"},
+        "point": {"type": "str"},
         "who": {"type": "str"},
         "networks": {"type": "dict", "default": {}},
         "guest_wait_seconds": {"type": "int", "default": 120},

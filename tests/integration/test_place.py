@@ -33,10 +33,10 @@ class Calendar:
     world: World
     inventory: Path
 
-    def daily(self, day: int, *vms: str, expect: int = 0) -> Played:
+    def daily(self, day: int, *vms: str, expect: int = 0, **more: Any) -> Played:
         now = f"2026-02-{day:02}T02:00:00Z"
         limit = ",".join(vms or DISKS)
-        return self.world.play("daily", "--limit", limit, inventory=[self.inventory], now=now, expect=expect)
+        return self.world.play("daily", "--limit", limit, inventory=[self.inventory], now=now, expect=expect, **more)
 
     def write(self, day: int, vm: str) -> None:
         mark = f"echo day {day} > /disk/vda/marker"
@@ -68,7 +68,9 @@ class Calendar:
         return str(json.loads(self.world.on(host, f"cat {STORE}/{vm}/state.json"))["phase"])
 
     def kept(self, vm: str) -> list[str]:
-        return [path for target in DISKS[vm] for path in self.world.on("a", f"ls {self.path(vm, target)}.*").split()]
+        return [
+            path for target in DISKS[vm] for path in self.world.on("a", f"ls {self.path(vm, target)}.* || true").split()
+        ]
 
     def check_kept(self, vm: str, day: int) -> None:
         """Today's disks are kept whole, under another name."""
@@ -79,10 +81,10 @@ class Calendar:
         assert self.world.on("a", "debugfs -R 'cat /marker' /root/kept.raw 2>/dev/null") == f"day {day}"
         self.world.on("a", "e2fsck -fn /root/kept.raw && rm /root/kept.raw")
 
-    def next_night(self, vm: str, day: int) -> None:
+    def next_night(self, vm: str, day: int, **more: Any) -> Played:
         """The restored VM is backed up like any other, in the same history, and its standby is as good."""
         before = self.world.images(vm)
-        self.daily(day, vm)
+        played = self.daily(day, vm, **more)
         assert self.world.images(vm) == [*before, image_of(day)]
         found = {disk["found_by"] for disk in self.world.manifest(vm, image_of(day))["disks"]}
         assert found == {"digests"}
@@ -90,6 +92,7 @@ class Calendar:
         assert self.phase(vm, "a") == self.phase(vm, "b") == self.phase(vm, "c") == "protected"
         leftovers = f"ls -A {STORE}/{vm}/restores/incoming; ls {STORE}/{vm}/exchange.json 2> /dev/null || true"
         assert self.world.on("a", leftovers) == ""
+        return played
 
 
 @pytest.fixture(scope="module")
@@ -115,7 +118,10 @@ def test_yesterday_takes_the_place_of_today(calendar: Calendar) -> None:
     vm, world = "rewind", calendar.world
     images = calendar.roots(vm)
     planned = calendar.restore(vm, "-1d", "--check")
-    assert f"image {image_of(1)} would take the place of its disks on a" in " ".join(planned.output.split())
+    told = " ".join(planned.output.split())
+    assert f"image {image_of(1)} would take the place of its disks on a" in told
+    size = re.search(rf"would travel: ([0-9.]+) MB, by which image {image_of(2)} differs from it, and what was", told)
+    assert size and _MIB <= float(size.group(1)) < _MIB + 4, told
     word = calendar.word(vm, "2026-02-01")
     assert word.startswith(f"{vm}@{image_of(1)}#")
     # The word is for that day only.
@@ -131,6 +137,13 @@ def test_yesterday_takes_the_place_of_today(calendar: Calendar) -> None:
     again = calendar.restore(vm, "2026-02-01", confirm=word, expect=1)
     assert "resilient_vm_confirm=" in again.output
     assert calendar.marker(vm) == "day 1"
+    # Back to today, by the disks that were kept; now yesterday's are.
+    word = calendar.word(vm, "aside")
+    calendar.restore(vm, "aside", confirm=word)
+    assert calendar.marker(vm) == "day 2"
+    calendar.check_kept(vm, 1)
+    status = world.play("status", "--limit", vm, inventory=[calendar.inventory], now="2026-02-02T12:00:00Z")
+    assert "kept aside on a: disks of until 2026-02-02T12:00:0" in status.output
     world.lab("guest", "stop", vm, "--on", "a")
     for target in DISKS[vm]:
         # Its owner's mode and format, and a whole file system.
@@ -140,7 +153,9 @@ def test_yesterday_takes_the_place_of_today(calendar: Calendar) -> None:
             f"qemu-img convert -f qcow2 -O raw {calendar.path(vm, target)} /root/now.raw && e2fsck -fn /root/now.raw",
         )
     world.on("a", "rm /root/now.raw")
-    calendar.next_night(vm, 3)
+    night = calendar.next_night(vm, 4, keep_aside_days=1)
+    assert "erased what was kept aside on a: " in night.output
+    assert calendar.kept(vm) == []
 
 
 @pytest.mark.soak

@@ -80,7 +80,7 @@ def test_check_mode_on_bare_machines_runs_through_and_changes_nothing(story: Sto
 
 
 def test_check_mode_shows_what_will_be_laid(story: Story) -> None:
-    assert "forced acme/erp send,receive,restore" in story.checked.output
+    assert "forced acme/erp send,receive,restore,mend" in story.checked.output
     assert "MaxSessions" in story.checked.output
 
 

@@ -360,6 +360,29 @@ def test_what_the_machines_disagree_about_a_person_resolves(office: Office) -> N
 
 
 @pytest.mark.soak
+def test_where_the_current_generation_is_damaged_an_older_one_is_started(office: Office) -> None:
+    """By its id, which the refusal names."""
+    world, nights = office.world, ("2026-01-18T02:00:00Z", "2026-01-19T02:00:00Z")
+    for night in nights:
+        office.play("daily", SPARE, now=night, keep_generations=2)
+    older, current = "20260118T020000Z", "20260119T020000Z"
+    for offset in (40, 60):
+        world.spoil("b", f"{STORE}/{SPARE}/generations/{current}/manifest.json", offset)
+    asked: dict[str, Any] = {"now": "2026-01-19T09:00:00Z", "expect": 1}
+    said = " ".join(office.play("failover", SPARE, **asked).output.split())
+    assert f"generation {current} of {SPARE} on b is damaged" in said
+    assert f"-e resilient_vm_takeover_point={older}" in said
+    world.lab("crash", "a")
+    said = office.play("failover", SPARE, takeover_point=older, **asked).output
+    word = re.search(rf"resilient_vm_confirm=({SPARE}@a#3-[0-9a-f]{{8}})", said)
+    assert word and f"is lost ({31 // 24} d {31 % 24} h)" in " ".join(said.split()), said
+    office.play("failover", SPARE, takeover_point=older, confirm=word.group(1), now=asked["now"])
+    assert world.on("b", f"virsh domstate {SPARE}") == "running"
+    assert json.loads(world.on("b", f"cat {STORE}/{SPARE}/running/promoted.json"))["generation"] == older
+    world.lab("up", "a")
+
+
+@pytest.mark.soak
 def test_and_back_again_the_same_way(office: Office) -> None:
     """A takes it over from B, and B, which has its disks where a takeover puts them, stands by again."""
     world, now = office.world, "2026-01-17T11:30:00Z"

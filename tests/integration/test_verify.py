@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import random
+import re
 from collections.abc import Sequence
 
 import pytest
@@ -49,7 +50,11 @@ def three_days(vault: Vault) -> Vault:
         vault.next_day()
         vault.cycle()
     vault.next_day()
-    vault.cycle()
+    limit = ("daily", "--limit", VM)
+    played = vault.world.play(*limit, inventory=[vault.extra], now=vault.now, verify_source=True)
+    assert re.search(r"compared with the open snapshot: .*, none of them other than on c", said(played)), played.output
+    (disk,) = vault.world.manifest(VM, vault.image_id)["disks"]
+    assert disk["found_by"] == "bitmap" and disk["proven"]["full_round"] == vault.image_id
     return vault
 
 
@@ -74,31 +79,45 @@ def test_bits_that_turn_are_found_and_mended_or_named(three_days: Vault) -> None
     world.spoil("c", f"{folders[second]}/vda.raw", shared[1])
     world.spoil("c", f"{folders[second]}/domain.xml", 100)
     world.spoil("c", f"{folders[third]}/vda.digests", chance.choice(old) * 32 + chance.randrange(32))
-    # What nobody else on the machine has: the newest day's own data, and the one generation.
-    alone, elsewhere = (somewhere([block for block in new if block in today]) for _each in range(2))
-    world.spoil("c", f"{folders[third]}/vda.raw", alone)
-    world.spoil("b", f"{STORE}/{VM}/generations/{third}/vda.raw", elsewhere)
+    # What nothing else on the machine has: the newest day's own data, and the one generation.
+    own, elsewhere, lost = (at * _BLOCK + 5 for at in chance.sample([block for block in new if block in today], 3))
+    generation = f"{STORE}/{VM}/generations/{third}"
+    world.spoil("c", f"{folders[third]}/vda.raw", own)
+    world.spoil("b", f"{generation}/vda.raw", elsewhere)
 
-    told = said(verify(vault, expect=1))
+    told = said(verify(vault))
     for name, place in ((first, "manifest.json"), (second, "domain.xml"), (third, "vda.digests")):
         assert f"image {name} of acme/{VM}: {place} at byte 0 was damaged and is right again" in told
     for name, place in ((first, shared[0]), (second, shared[1])):
         assert f"image {name} of acme/{VM}: vda at byte {place // _BLOCK * _BLOCK} was damaged and is right" in told
-    assert told.count("was damaged and is right again") == 5
-    assert f"image {third} of acme/{VM}: vda at byte {alone // _BLOCK * _BLOCK} is damaged, found" in told
-    assert f"generation {third} of acme/{VM}: vda at byte {elsewhere // _BLOCK * _BLOCK} is damaged, found" in told
+    mended = f"at byte {own // _BLOCK * _BLOCK} was damaged and is right again, from {third} on b"
+    assert f"image {third} of acme/{VM}: vda {mended}" in told
+    mended = (
+        f"at byte {elsewhere // _BLOCK * _BLOCK} was damaged and is right again, from {third} on the backup storage"
+    )
+    assert f"generation {third} of acme/{VM}: vda {mended}" in told
+    assert told.count("was damaged and is right again") == 7
+    assert sums(vault) == before
+
+    # What neither has any more.
+    for host, folder in (("c", folders[third]), ("b", generation)):
+        world.spoil(host, f"{folder}/vda.raw", lost)
+    told = said(verify(vault, expect=1))
+    for kind in ("image", "generation"):
+        assert f"{kind} {third} of acme/{VM}: vda at byte {lost // _BLOCK * _BLOCK} is damaged, found" in told
     after = sums(vault)
     differing = {name for name in before if after[name] != before[name]}
     assert differing == {f"c:./{third}/vda.raw", f"b:./{third}/vda.raw"}
     status = world.play("status", "--limit", VM, inventory=[vault.extra], expect=1, now=vault.now)
     assert f"{third} is damaged; run the verify playbook" in said(status)
+    assert "mended by verify, last at " in said(status)
 
     # The next night builds on neither of the two.
     vault.next_day()
     vault.cycle()
     vault.settled()
     # The block is what it was again: the mark goes.
-    world.spoil("c", f"{folders[third]}/vda.raw", alone)
+    world.spoil("c", f"{folders[third]}/vda.raw", lost)
     assert "was damaged and is right again" in said(verify(vault, everything=False))
     assert world.play("status", "--limit", VM, inventory=[vault.extra], now=vault.now).code == 0
     for day in (first, second, third):

@@ -25,6 +25,7 @@ PLAN: dict[str, Any] = {
     "max_data_loss_hours": 10,
     "despite_findings": False,
     "prefer": "time",
+    "takeover_point": None,
     "machine_settings": {name: {"fence_agent": None} for name in "abc"},
 }
 STATE = {
@@ -55,6 +56,10 @@ def facts(**changes: Any) -> Facts:
     }
     for name in changes.get("silent", ()):
         hosts[name] = {"answered": False, "msg": f"machine {name} can't be reached"}
-    held = {"answered": True, "current": changes.get("current", GENERATION), "generations": [GENERATION]}
+    held = {
+        "answered": True,
+        "current": changes.get("current", GENERATION),
+        "generations": changes.get("generations", [GENERATION]),
+    }
     found = Facts(hosts, {"b": held}, changes.get("looks", DARK), NOW, changes.get("version", "1+x"))
     return replace(found, address=changes.get("address", {}), brought=changes.get("brought", {}))

@@ -81,6 +81,22 @@ def test_a_hole_behind_the_bitmaps_back_is_found(layout: Layout) -> None:
     check_image(store, IDS[1], newer)
 
 
+def test_a_share_of_one_rereads_the_whole_disk_wherever_the_round_was(layout: Layout) -> None:
+    content = blocks(28, empty=0)
+    store = Store(layout)
+    transfer(Snapshot(IDS[0], [Disk("vda", content)], None), store)
+    transfer(Snapshot(IDS[1], [Disk("vda", content, set())], IDS[0]), store)
+    newer = change(content, {0, 20}, seed=5)  # behind the bitmap's back, before and after where the round is
+    result = transfer(Snapshot(IDS[2], [Disk("vda", newer, set())], IDS[1]), store, reread_share=1)
+    assert [block["offset_bytes"] // BLOCK_SIZE for block in result["missed"]] == [0, 20]
+    check_image(store, IDS[2], newer)
+    result = transfer(Snapshot(IDS[3], [Disk("vda", newer, {5})], IDS[2]), store, reread_share=1)
+    assert (result["missed"], result["disks"][0]["reread_bytes"]) == ([], 27 * BLOCK_SIZE)
+    manifest = store.read(IDS[3]).manifest
+    assert manifest is not None
+    assert manifest.disks[0].proven.full_round == IDS[3]
+
+
 def test_full_round_of_the_reread_is_recorded(layout: Layout) -> None:
     content = blocks(28, empty=0)
     store = Store(layout)

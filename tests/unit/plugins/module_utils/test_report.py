@@ -46,6 +46,7 @@ def ran(world: World, **settings: Any) -> dict[str, Any]:
             "seconds": 12.3,
             "disks": [dict(DISK)],
             "bitmap_mismatches": 0,
+            "missed": [],
             "damaged": [],
         },
         "cycle_close": {"changed": True},
@@ -150,8 +151,22 @@ def test_a_run_without_a_standby_is_red_and_still_tells_of_its_image() -> None:
 
 def test_a_bitmap_that_missed_blocks_turns_the_run_red() -> None:
     variables = ran(World().holds(image(YESTERDAY), standby=YESTERDAY))
-    variables["cycle_fetch"]["bitmap_mismatches"] = 2
-    assert "the dirty bitmap had missed 2 changed blocks" in failures(variables)[0]
+    missed = [{"disk": "vda", "offset_bytes": block << 16} for block in range(100)]
+    for count, places in ((2, "vda at byte 0, vda at byte 65536"), (700, "vda at byte 262144 and more")):
+        variables["cycle_fetch"].update(bitmap_mismatches=count, missed=missed[:count])
+        (said,) = failures(variables)
+        assert f"the dirty bitmap had missed {count} changed blocks" in said
+        assert f"{places})" in said
+
+
+def test_a_comparison_with_the_open_snapshot_says_how_much_it_was() -> None:
+    for source, found_by, size in ((True, "bitmap", "16.0 MiB"), (True, "digests", "64.0 MiB"), (False, "bitmap", "")):
+        variables = ran(World().holds(image(YESTERDAY), standby=YESTERDAY), verify_source=source)
+        disk = variables["cycle_fetch"]["disks"][0]
+        disk.update(found_by=found_by, reread_bytes=16 << 20, bytes_read=64 << 20)
+        said = [line for line in recap({"erp": variables}, ["erp"]) if "compared with the open snapshot" in line]
+        assert len(said) == source
+        assert not source or (size in said[0] and "none of them other than on c" in said[0])
 
 
 @pytest.mark.parametrize(("hop", "keeper"), [("cycle_fetch", "backup storage"), ("cycle_refresh", "standby host")])

@@ -73,10 +73,11 @@ REFUSALS: list[tuple[dict[str, Any], str]] = [
     ({"state": {"phase": "maintenance"}}, "is in phase maintenance, from which there is no failover"),
     ({"own": None}, "erp has no state document on b; run the site playbook"),
     ({"own": {**STATE, "epoch": 3}}, "that was put back to an older day"),
-    ({"current": None}, "b holds no complete generation of erp, so nothing can be started there"),
+    ({"current": None, "generations": []}, "b holds no complete generation of erp, so nothing can be started there"),
     (
         {"current": {**GENERATION, "id": "20260115T020000Z", "complete": False}},
-        "generation 20260115T020000Z of erp on b is damaged, so nothing can be started there; it also holds 20260114T",
+        "generation 20260115T020000Z of erp on b is damaged; have it mended by the verify playbook, or start one "
+        "that is whole: run it again with -e resilient_vm_takeover_point=20260114T020000Z",
     ),
     (
         {"current": {**GENERATION, "id": "20260113T020000Z", "instant": "2026-01-13T02:00:00Z"}},
@@ -86,6 +87,20 @@ REFUSALS: list[tuple[dict[str, Any], str]] = [
     ({"domain": "running"}, "erp is running on b already, which only stands by"),
     ({"version": "2+y"}, "the mover on b is 1+x protocol 1, not this collection's"),
 ]
+
+
+def test_an_older_generation_is_started_by_its_id_where_the_current_one_is_damaged() -> None:
+    damaged = {**GENERATION, "id": "20260115T020000Z", "instant": "2026-01-14T10:00:00Z", "complete": False}
+    there = facts(current=damaged, generations=[GENERATION, damaged])
+    decision = decide({**PLAN, "takeover_point": GENERATION["id"]}, there, "erp@a#1-0badcafe")
+    assert (decision.action, decision.generation) == ("take", GENERATION["id"])
+    assert (decision.data_time, decision.lost_seconds) == (GENERATION["instant"], 9.5 * 3600)
+    with pytest.raises(ResilientVmError, match=r"b holds no generation 20260101T020000Z of erp; .*=20260114T020000Z"):
+        decide({**PLAN, "takeover_point": "20260101T020000Z"}, there, "erp@a#1-0badcafe")
+    with pytest.raises(ResilientVmError, match="generation 20260115T020000Z of erp on b is damaged"):
+        decide({**PLAN, "takeover_point": "20260115T020000Z"}, there, "erp@a#1-0badcafe")
+    with pytest.raises(ResilientVmError, match="-e resilient_vm_max_data_loss_hours=10 to go on"):
+        decide({**PLAN, "takeover_point": GENERATION["id"], "max_data_loss_hours": 9}, there, "erp@a#1-0badcafe")
 
 
 @pytest.mark.parametrize(("changes", "why"), REFUSALS)

@@ -8,13 +8,14 @@ from __future__ import annotations
 import json
 import os
 import random
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 from unit.engine_fakes import IDS, Disk, Snapshot, blocks, change, make_layout, transfer
 
-from ansible_collections.edgecloud.resilient_vm.plugins.module_utils import _clock, _mend, _verify
+from ansible_collections.edgecloud.resilient_vm.plugins.module_utils import _clock, _mend, _mended, _verify
 from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._digests import BLOCK_SIZE
 from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._places import places
 from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._store import Store
@@ -207,3 +208,19 @@ def test_a_disk_that_is_missing_is_named(store: Store, monkeypatch: pytest.Monke
     result = verify(store)
     assert f"{image(store, 0, 'vda.raw')} is missing" in result["wrong"][0]
     assert result["read_bytes"] > 0
+
+
+def test_what_was_mended_is_told_later(store: Store) -> None:
+    """The last twenty of it, wherever it was mended."""
+    at = _clock.now(NOW)
+    for number in range(30):
+        entry = {"image": IDS[0], "disk": "vda", "offset_bytes": number, "from": f"{IDS[1]} on b"}
+        _mended.write_down(store.layout, "images", [entry], at + timedelta(minutes=number))
+    _mended.write_down(store.layout, "images", [], at)
+    entries = _mended.mended(store.layout)
+    assert [entry["offset_bytes"] for entry in entries] == list(range(10, 30))
+    (said,) = _mended.remarks(entries)
+    assert said.startswith(
+        f"mended by verify, last at 2026-01-05T04:29:00Z: image {IDS[0]}, vda at byte 29, from {IDS[1]} on b"
+    )
+    assert _mended.remarks([]) == []

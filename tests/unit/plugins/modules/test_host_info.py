@@ -54,6 +54,7 @@ def test_a_machine_and_its_vms_are_told_in_one_answer(run_module: Run, host: Hos
     assert told["domains"]["acme/gone"] == {"exists": False}
     assert (told["domains"]["acme/erp"]["uuid"], told["domains"]["acme/erp"]["state"]) == (UUID, "running")
     assert told["states"] == {"acme/erp": STATE, "acme/gone": None}
+    assert told["kept_aside"] == {"acme/erp": [], "acme/gone": []}
 
 
 def test_what_else_is_told_is_what_its_own_module_tells(
