@@ -5,7 +5,8 @@
 
 Its commands: ``forced`` (what keys may start), ``fetch``, ``refresh`` and ``restore`` (transfers, in their units on the
 backup storage), ``begin``, ``thaw`` and ``watch`` (an open snapshot's units on the active host), ``gate`` (after a boot
-of a host), ``age`` (the watchdog), ``undrill`` (when a drill ends), ``version``.
+of a host), ``age`` (the watchdog), ``undrill`` (when a drill ends), ``lend`` and ``stream`` (an image that is lent to a
+machine which runs already, at both ends), ``version``.
 """
 
 from __future__ import annotations
@@ -71,6 +72,8 @@ def _forced(name: str, verbs: str) -> int:
     layout = _layout(name)
     if asked == "epoch":
         return _tell_epoch(layout)
+    if asked == "lend":
+        return _borrow(layout, door)
     if door:
         enter(layout.name, door)
         return 0
@@ -108,6 +111,12 @@ def _forced(name: str, verbs: str) -> int:
 def _tell_epoch(layout: Layout) -> int:
     sys.stdout.write(f"{told(layout)}\n")
     return 0
+
+
+def _borrow(layout: Layout, channel: str) -> int:
+    from ._borrow import borrow
+
+    return borrow(layout, channel)
 
 
 def _serve_send(layout: Layout, wire: Wire, door: str) -> None:
@@ -230,6 +239,18 @@ def _undrill(name: str) -> int:
     return 0
 
 
+def _lend(name: str) -> int:
+    from ._lend import lend
+
+    return lend(_layout(name))
+
+
+def _stream(name: str) -> int:
+    from ._pull import stream
+
+    return stream(_layout(name), run)
+
+
 def _transfer(hop: str) -> Callable[[str], int]:
     return lambda name: transfer(_layout(name), hop, installed_version())
 
@@ -247,6 +268,8 @@ _COMMANDS: dict[str, Callable[..., int]] = {
     "age": _age,
     "gate": _gate,
     "superseded": _superseded,
+    "lend": _lend,
+    "stream": _stream,
     "undrill": _undrill,
     "version": _version,
     **{hop: _transfer(hop) for hop in HOPS},

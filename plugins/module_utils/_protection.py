@@ -32,7 +32,7 @@ __all__ = ["Machine", "Protection", "Vm"]
 
 PROGRAM = "/usr/local/bin/resilient-vm"
 # What a key may ask for: data is the backup storage's to ask of a host, all others may ask who is active.
-_DATA_VERBS = "send,receive,restore"
+_DATA_VERBS = "send,receive,restore,lend"
 _QUESTION_VERBS = "epoch"
 
 # These lie beside the VMs' keys in .ssh, or would be taken for the public half of another VM's key.

@@ -46,6 +46,8 @@ class Decision:
     word: str = ""
     confirmed: bool = True
     data_time: str = ""
+    # The machine runs before its data is there.
+    instant: bool = False
 
 
 def decide(
@@ -62,6 +64,7 @@ def decide(
     _check_wish(plan)
     vm, storage = plan["vm"], plan["backup_storage"]
     beside, place = plan["restore_to"] == "beside", plan["restore_to"] == "place"
+    instant = plan["restore_mode"] == "instant"
     state = _check_place(plan, hosts) if place else {}
     host = state["active"] if place else plan["restore_host"] or (standby_host(plan, hosts) if beside else storage)
     if host not in plan["machines"]:
@@ -95,12 +98,14 @@ def decide(
         travels=host != storage,
         path=_folder(plan, host) if beside else plan["restore_path"] or "",
         name=plan["restore_name"] if beside else "",
-        format=plan["restore_format"],
+        # A raw file can't say which of its blocks are still to come.
+        format="qcow2" if instant else plan["restore_format"],
         reserve_bytes=plan["machine_settings"][host]["reserve_bytes"],
         bytes_allocated=image["bytes_allocated"],
         disks=[{name: disk[name] for name in ("target", "size_bytes", "root_digest")} for disk in image["disks"]],
         definition=[{name: entry[name] for name in ("name", "sha256")} for entry in image["definition"]],
         data_time=image["instant"],
+        instant=instant,
         **(_in_place(plan, state, image_id) if place else {}),
     )
 
@@ -142,6 +147,11 @@ def _check_wish(plan: Mapping[str, Any]) -> None:
         )
     if not plan["restore_to"]:
         raise ResilientVmError(f"resilient_vm_restore_to is not set for {vm}; set it to files, beside or place")
+    if plan["restore_mode"] == "instant" and plan["restore_to"] != "beside":
+        raise ResilientVmError(
+            f"resilient_vm_restore_mode instant of {vm} is for a new VM only; set resilient_vm_restore_to=beside, or "
+            f"restore to {plan['restore_to']} with resilient_vm_restore_mode=copy"
+        )
     if plan["restore_to"] == "beside":
         _check_name(plan)
     elif plan["restore_to"] == "files" and not plan["restore_path"]:
