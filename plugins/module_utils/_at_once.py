@@ -15,7 +15,7 @@ import socket
 import tarfile
 import time
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Callable
 
@@ -90,7 +90,12 @@ def make(
 ) -> str:
     """Do what is not done yet, until it runs and the rest is on its way; the machine's UUID."""
     targets = [disk["target"] for disk in wish.disks]
-    loan = {"image": wish.image_id, "name": twin.name, "channels": [DEFINITION, *targets], "over": False}
+    loan: dict[str, Any] = {
+        "image": wish.image_id,
+        "name": twin.name,
+        "channels": [DEFINITION, *targets],
+        "over": False,
+    }
     _borrow.prepare(layout, loan, qemu_user()[0])
     sockets = {name: _borrow.socket_of(layout, name) for name in loan["channels"]}
     identity = found.uuid or str(uuid.uuid4())
@@ -98,7 +103,9 @@ def make(
         _await(sockets.values(), layout, sleep)
         os.makedirs(layout.restored, 0o711, exist_ok=True)
         os.chmod(layout.restored, 0o711)
-        _lay(layout, wish, {"name": twin.name, "uuid": identity, "defined": False, "borrows": targets, "rate": rate}, run)
+        _lay(
+            layout, wish, {"name": twin.name, "uuid": identity, "defined": False, "borrows": targets, "rate": rate}, run
+        )
     virsh = Virsh(run)
     if not found.defined:
         _definition.unpack_tpm(os.path.join(wish.path, _definition.TPM), identity, swtpm)
@@ -118,7 +125,7 @@ def make(
     return identity
 
 
-def _await(sockets: Any, layout: Layout, sleep: Callable[[float], None]) -> None:
+def _await(sockets: Iterable[str], layout: Layout, sleep: Callable[[float], None]) -> None:
     left = _ARRIVE_SECONDS
     while missing := [path for path in sockets if not os.path.exists(path)]:
         if left <= 0:
@@ -182,7 +189,9 @@ def _fetch_definition(path: str, work: str, wish: Wish) -> None:
                     with os.fdopen(os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
                         shutil.copyfileobj(content, file)
         except (OSError, tarfile.TarError) as error:
-            raise ResilientVmError(f"the definition of image {wish.image_id} did not come ({error}); run again") from error
+            raise ResilientVmError(
+                f"the definition of image {wish.image_id} did not come ({error}); run again"
+            ) from error
     for name, digest in wanted.items():
         target = os.path.join(work, name)
         if not os.path.exists(target) or file_sha256(target) != digest:

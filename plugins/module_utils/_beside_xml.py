@@ -87,7 +87,9 @@ def settled(xml: str, image_xml: str, targets: Collection[str]) -> str:
         for below in node.findall("backingStore"):
             node.remove(below)
         driver, before = node.find("driver"), _disk_of(first, target).find("driver")
-        for attribute in _POLICIES if driver is not None else ():
+        if driver is None:
+            continue
+        for attribute in _POLICIES:
             driver.attrib.pop(attribute, None)
             if before is not None and before.get(attribute) is not None:
                 driver.set(attribute, before.get(attribute, ""))

@@ -31,13 +31,9 @@ _CHUNK = 256 << 10
 _LONGEST = 107
 
 
-def _file(layout: Layout) -> str:
-    return os.path.join(layout.directory, "loan.json")
-
-
 def read(layout: Layout) -> dict[str, Any] | None:
     """What was lent to this host last: ``image``, ``name`` of the machine, ``channels``, whether it is ``over``."""
-    document: dict[str, Any] | None = read_json(_file(layout))
+    document: dict[str, Any] | None = read_json(layout.loan)
     return document
 
 
@@ -52,13 +48,13 @@ def socket_of(layout: Layout, channel: str) -> str:
 
 def prepare(layout: Layout, loan: dict[str, Any], qemu_user: int) -> None:
     """Let the account make sockets that QEMU can reach, and nobody else."""
-    place, account = folder(layout), pwd.getpwnam(layout.account)
     longest = max((socket_of(layout, channel) for channel in loan["channels"]), key=len)
     if len(longest) > _LONGEST:
         raise ResilientVmError(
             f"{longest} is too long a name for a socket, so {layout.name} can't be restored at once; restore it with "
             "resilient_vm_restore_mode=copy"
         )
+    place, account = folder(layout), pwd.getpwnam(layout.account)
     for path in (layout.runtime, os.path.dirname(place)):
         if not os.path.isdir(path):
             os.mkdir(path)
@@ -68,13 +64,13 @@ def prepare(layout: Layout, loan: dict[str, Any], qemu_user: int) -> None:
         os.chown(place, qemu_user, account.pw_gid)
         os.chmod(place, 0o730)
     if read(layout) != loan:
-        write_json(_file(layout), loan, 0o640, (0, account.pw_gid))
+        write_json(layout.loan, loan, 0o640, (0, account.pw_gid))
 
 
 def settle(layout: Layout, loan: dict[str, Any]) -> None:
     """Nothing is borrowed any more: whoever lends hears it, and the sockets go."""
-    owner = os.stat(_file(layout))
-    write_json(_file(layout), {**loan, "over": True}, 0o640, (owner.st_uid, owner.st_gid))
+    owner = os.stat(layout.loan)
+    write_json(layout.loan, {**loan, "over": True}, 0o640, (owner.st_uid, owner.st_gid))
     shutil.rmtree(folder(layout), ignore_errors=True)
 
 

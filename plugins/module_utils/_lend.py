@@ -33,12 +33,13 @@ from ._ssh import Ssh, ssh_command
 from ._store import Store, StoredImage
 from ._transfer import Transfer
 
-__all__ = ["CheckedDisk", "Wish", "examine", "give", "lend", "lent", "take_back", "waiting"]
+__all__ = ["CheckedDisk", "Wish", "examine", "give", "lend", "lent", "refuse_while_lent", "take_back", "waiting"]
 
 HOP = "lend"
 # The channel over which the files of the machine's definition come; no disk has a name like it.
 DEFINITION = "definition"
 READY, OVER = b"ready\n", b"over\n"
+_LENT = "lent to "
 _RETRY_SECONDS = 1.0
 _MAX_WORD = 16
 # It is missed by a machine that runs: back at once, however often.
@@ -55,7 +56,7 @@ class Wish:
 
     @property
     def purpose(self) -> str:
-        return f"lent to {self.name} on {self.peer['name']} until its data is there"
+        return f"{_LENT}{self.name} on {self.peer['name']} until its data is there"
 
 
 def pin_file(layout: Layout, image_id: str) -> str:
@@ -72,10 +73,10 @@ def examine(layout: Layout, wish: Wish, run: Runner) -> bool:
     transfer = _transfer(layout, run)
     transfer.check(wish.image_id, wish.peer["name"])
     for pin in Store(layout).pins():
-        if pin.purpose.startswith("lent to ") and (pin.image, pin.purpose) != (wish.image_id, wish.purpose):
+        if pin.purpose.startswith(_LENT) and (pin.image, pin.purpose) != (wish.image_id, wish.purpose):
             raise ResilientVmError(
-                f"image {pin.image} of {layout.name} is {pin.purpose}, and a VM has one restore at once at a time; wait "
-                "for it, or restore with resilient_vm_restore_mode=copy"
+                f"image {pin.image} of {layout.name} is {pin.purpose}, and a VM has one restore at once at a time; "
+                "wait for it, or restore with resilient_vm_restore_mode=copy"
             )
     return transfer.running() is not None and os.path.exists(pin_file(layout, wish.image_id))
 
@@ -117,6 +118,17 @@ def _unpin(layout: Layout, image_id: str) -> None:
     with contextlib.suppress(FileNotFoundError):
         os.unlink(pin_file(layout, image_id))
         fsync_directory(layout.pins)
+
+
+def refuse_while_lent(layout: Layout) -> None:
+    """For whoever would take away what a machine still needs, at either end."""
+    loan = read_json(layout.loan)
+    lent_to = [pin.purpose for pin in Store(layout).pins() if pin.purpose.startswith(_LENT)]
+    if lent_to or (loan is not None and not loan["over"]):
+        raise ResilientVmError(
+            f"an image of {layout.name} is {lent_to[0] if lent_to else _LENT + loan['name']}; wait for that, or remove "
+            "that machine, and run again"
+        )
 
 
 # the unit

@@ -56,8 +56,8 @@ RESTORES: tuple[Setting, ...] = (
     Setting(
         "restore_mode",
         "str",
-        "For the restore playbook: a new VM beside runs once its disks are a C(copy), or C(instant)ly, its data arriving "
-        "behind it.",
+        "For the restore playbook: a new VM beside is a C(copy) from the beginning, or runs in an "
+        "C(instant) and gets its data meanwhile.",
         default="copy",
         pattern=r"copy|instant",
         hint="copy or instant",
