@@ -36,8 +36,6 @@ from ._virsh import Virsh
 
 __all__ = ["Progress", "examine", "make", "progress"]
 
-# A day: QEMU tries the socket again and again, and the guest waits, without being told of an error.
-RECONNECT_SECONDS = 86400
 _ARRIVE_SECONDS = 90.0
 _MAX_FILE = 64 << 20
 
@@ -114,7 +112,7 @@ def make(
         disks = {target: wish.file(target) for target in targets}
         made = beside(xml, twin.name, identity, wish.path, disks, wish.format, twin.networks, new_mac)
         own = {target: sockets[target] for target in targets}
-        virsh.define_text(borrowing(made, own, RECONNECT_SECONDS), wish.path)
+        virsh.define_text(borrowing(made, own), wish.path)
         path = os.path.join(wish.path, RECORD)
         write_json(path, {**read_json(path), "defined": True}, 0o600)
     if not found.running:

@@ -58,10 +58,11 @@ def beside(
     return _standby_xml.text(root)
 
 
-def borrowing(xml: str, sockets: Mapping[str, str], reconnect_seconds: int) -> str:
+def borrowing(xml: str, sockets: Mapping[str, str]) -> str:
     """A machine whose disks (``sockets`` by target) lack what they find on a socket, where somebody lends it.
 
-    When that is gone QEMU waits for it so long, and then stops the machine: never is its guest told of an error.
+    When that is gone QEMU stops the machine, and tries the same again when it is resumed: its guest never hears of it.
+    (QEMU could also wait by itself, but libvirt 9.0 has no way to have it do so.)
     """
     root = ElementTree.fromstring(xml)
     for target, path in sockets.items():
@@ -74,7 +75,6 @@ def borrowing(xml: str, sockets: Mapping[str, str], reconnect_seconds: int) -> s
         ElementTree.SubElement(below, "format", type="raw")
         source = ElementTree.SubElement(below, "source", protocol="nbd", name=target)
         ElementTree.SubElement(source, "host", transport="unix", socket=path)
-        ElementTree.SubElement(source, "reconnect", delay=str(reconnect_seconds))
         ElementTree.SubElement(below, "backingStore")
     return _standby_xml.text(root)
 

@@ -96,9 +96,12 @@ class Pull:
         if state in STOPPED:
             # Started again by its owner, it goes on; what is lent stays there for that.
             return self._end_when_whole(record)
+        missing = [target for target in _missing(self._virsh, identity) if target in targets]
+        if not all(os.path.exists(_borrow.socket_of(self._layout, target)) for target in missing):
+            # Nobody lends now: it would be stopped again at once, and a pull fail.
+            return False
         if state == "paused" and "I/O error" in reason:
             self._virsh.resume(identity)
-        missing = [target for target in _missing(self._virsh, identity) if target in targets]
         for target in missing:
             if self._virsh.pulled(identity, target) is None:
                 self._virsh.pull(identity, target, record["rate"] // len(targets))

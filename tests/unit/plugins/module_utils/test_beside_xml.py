@@ -119,7 +119,7 @@ def test_what_is_no_definition_is_told() -> None:
 def test_a_machine_that_borrows_waits_for_its_lender_and_then_forgets_it() -> None:
     image = domain(disk("vda", inside="<driver name='qemu' type='raw' error_policy='enospace'/>"), disk("vdb"))
     plain = ElementTree.tostring(made(disk("vda"), disk("vdb")), encoding="unicode").replace("vda.raw", "vda.qcow2")
-    text = borrowing(plain, {"vda": "/run/x/vda.sock"}, 60)
+    text = borrowing(plain, {"vda": "/run/x/vda.sock"})
     node = ElementTree.fromstring(text).find("devices/disk")
     assert node is not None
     driver, below = node.find("driver"), node.find("backingStore")
@@ -129,7 +129,6 @@ def test_a_machine_that_borrows_waits_for_its_lender_and_then_forgets_it() -> No
     assert source is not None and source.attrib == {"protocol": "nbd", "name": "vda"}
     assert {child.tag: child.attrib for child in source} == {
         "host": {"transport": "unix", "socket": "/run/x/vda.sock"},
-        "reconnect": {"delay": "60"},
     }
     # The chain ends there: libvirt needs not ask the lender.
     assert below.find("backingStore") is not None

@@ -43,6 +43,7 @@ class Case:
         write_json(str(self.folder / RECORD), self.record)
         loan = {"image": "20260113T020000Z", "name": "tuesday", "channels": ["definition", "vda", "vdb"], "over": False}
         _borrow.prepare(self.layout, loan, 0)
+        self.lends()
         self.backed = {"backing-filename": "nbd+unix:///vda?socket=/x"}
         self.answers: dict[str, Any] = {
             "virsh dumpxml": said(alike("vda")),
@@ -54,6 +55,14 @@ class Case:
         }
         host.world.answers.update(self.answers)
         self.defined = ""
+
+    def lends(self, there: bool = True) -> None:
+        for name in ("vda", "vdb"):
+            path = Path(_borrow.socket_of(self.layout, name))
+            if there:
+                path.touch()
+            else:
+                path.unlink()
 
     def define(self, words: list[str]) -> Any:
         self.defined = Path(words[1]).read_text()
@@ -98,6 +107,11 @@ def test_a_guest_that_was_stopped_by_the_link_goes_on(case: Case) -> None:
     case.host.world.answers["virsh domstate"] = said("paused (I/O error)\n")
     case.step()
     assert case.host.world.asked("virsh resume", "virsh blockpull") == ["virsh resume", "virsh blockpull"]
+    # Without anybody to lend it, it would be stopped again.
+    case.lends(False)
+    case.step()
+    assert case.host.world.asked("virsh resume", "virsh blockpull") == []
+    case.lends()
     # Its owner paused it: that is for him to end.
     case.host.world.answers["virsh domstate"] = said("paused (user)\n")
     case.step()
@@ -106,6 +120,7 @@ def test_a_guest_that_was_stopped_by_the_link_goes_on(case: Case) -> None:
 
 def test_at_the_end_it_is_a_machine_like_any_other(case: Case) -> None:
     case.host.world.answers["virsh dumpxml"] = said(alike())
+    case.lends(False)
     # QEMU says so before it has written it down.
     assert not case.step() and not case.over
     case.backed = {}
