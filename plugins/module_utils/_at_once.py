@@ -67,6 +67,8 @@ def progress(layout: Layout, wish: Wish, found: Found, run: Runner) -> Progress:
 
 def examine(layout: Layout, wish: Wish) -> None:
     """Refuse what can't be, before anything is touched."""
+    qemu_user()
+    _borrow.check_names(layout, _channels(wish))
     loan = _borrow.read(layout)
     name = os.path.basename(wish.path)
     if loan is not None and not loan["over"] and (loan["name"], loan["image"]) != (name, wish.image_id):
@@ -74,6 +76,10 @@ def examine(layout: Layout, wish: Wish) -> None:
             f"{loan['name']} is being made of image {loan['image']} of {layout.name} here, and a VM has one restore at "
             "once at a time; wait for it, or restore with resilient_vm_restore_mode=copy"
         )
+
+
+def _channels(wish: Wish) -> list[str]:
+    return [DEFINITION, *(disk["target"] for disk in wish.disks)]
 
 
 def make(
@@ -91,19 +97,26 @@ def make(
     loan: dict[str, Any] = {
         "image": wish.image_id,
         "name": twin.name,
-        "channels": [DEFINITION, *targets],
+        "channels": _channels(wish),
         "over": False,
     }
     _borrow.prepare(layout, loan, qemu_user()[0])
     sockets = {name: _borrow.socket_of(layout, name) for name in loan["channels"]}
     identity = found.uuid or str(uuid.uuid4())
     if found.uuid is None:
-        _await(sockets.values(), layout, sleep)
-        os.makedirs(layout.restored, 0o711, exist_ok=True)
-        os.chmod(layout.restored, 0o711)
-        _lay(
-            layout, wish, {"name": twin.name, "uuid": identity, "defined": False, "borrows": targets, "rate": rate}, run
-        )
+        note = {"name": twin.name, "uuid": identity, "defined": False, "borrows": targets, "rate": rate}
+        try:
+            _await(sockets.values(), layout, sleep)
+            os.makedirs(layout.restored, 0o711, exist_ok=True)
+            os.chmod(layout.restored, 0o711)
+            _lay(layout, wish, note, run)
+        except BaseException:
+            # There is no machine to lend anything to.
+            _borrow.settle(layout, loan)
+            raise
+    # From here on it sees when its owner gives the machine up, too.
+    if not _units.active(run, unit(layout)):
+        _units.start(run, unit(layout), [_units.MOVER, "stream", layout.name], WATCH_PROPERTIES)
     virsh = Virsh(run)
     if not found.defined:
         _definition.unpack_tpm(os.path.join(wish.path, _definition.TPM), identity, swtpm)
@@ -118,8 +131,6 @@ def make(
     if not found.running:
         _await([sockets[target] for target in targets], layout, sleep)
         virsh.start(identity)
-    if not _units.active(run, unit(layout)):
-        _units.start(run, unit(layout), [_units.MOVER, "stream", layout.name], WATCH_PROPERTIES)
     return identity
 
 

@@ -16,6 +16,7 @@ import select
 import shutil
 import socket
 import threading
+from collections.abc import Iterable
 from typing import Any
 
 from ._errors import ResilientVmError
@@ -23,7 +24,7 @@ from ._files import read_json, write_json
 from ._layout import Layout
 from ._lend import OVER, READY
 
-__all__ = ["borrow", "folder", "prepare", "read", "settle", "socket_of"]
+__all__ = ["borrow", "check_names", "folder", "prepare", "read", "settle", "socket_of"]
 
 _LOOK_SECONDS = 1.0
 _CHUNK = 256 << 10
@@ -46,14 +47,17 @@ def socket_of(layout: Layout, channel: str) -> str:
     return os.path.join(folder(layout), f"{channel}.sock")
 
 
-def prepare(layout: Layout, loan: dict[str, Any], qemu_user: int) -> None:
-    """Let the account make sockets that QEMU can reach, and nobody else."""
-    longest = max((socket_of(layout, channel) for channel in loan["channels"]), key=len)
+def check_names(layout: Layout, channels: Iterable[str]) -> None:
+    longest = max((socket_of(layout, channel) for channel in channels), key=len)
     if len(longest) > _LONGEST:
         raise ResilientVmError(
             f"{longest} is too long a name for a socket, so {layout.name} can't be restored at once; restore it with "
             "resilient_vm_restore_mode=copy"
         )
+
+
+def prepare(layout: Layout, loan: dict[str, Any], qemu_user: int) -> None:
+    """Let the account make sockets that QEMU can reach, and nobody else."""
     place, account = folder(layout), pwd.getpwnam(layout.account)
     for path in (layout.runtime, os.path.dirname(place)):
         if not os.path.isdir(path):

@@ -87,12 +87,14 @@ class Pull:
     def step(self) -> bool:
         """Do what is to be done now; whether all is over."""
         record = read_json(os.path.join(self._folder, RECORD))
-        if record is None or not record.get("borrows") or not self._virsh.state(record["uuid"])[0]:
+        if record is not None and not record["defined"]:
+            return False
+        state, reason = self._virsh.state(record["uuid"]) if record is not None else ("", "")
+        if record is None or not record.get("borrows") or not state:
             # It has all, or its owner has taken it away.
             _borrow.settle(self._layout, self._loan)
             return True
         identity, targets = record["uuid"], record["borrows"]
-        state, reason = self._virsh.state(identity)
         if state in STOPPED:
             # Started again by its owner, it goes on; what is lent stays there for that.
             return self._end_when_whole(record)

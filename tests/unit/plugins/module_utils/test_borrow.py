@@ -196,4 +196,4 @@ def test_after_a_start_of_the_host_it_has_to_be_prepared_again(ours: Layout) -> 
 def test_a_socket_has_no_room_for_the_longest_names(tmp_path: Path) -> None:
     long = Layout("acme", "x" * 100, str(tmp_path), str(tmp_path / "run"))
     with pytest.raises(ResilientVmError, match="resilient_vm_restore_mode=copy"):
-        _borrow.prepare(long, LOAN, 0)
+        _borrow.check_names(long, LOAN["channels"])

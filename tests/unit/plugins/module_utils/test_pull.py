@@ -139,6 +139,12 @@ def test_one_that_is_off_waits_for_its_owner_or_ends(case: Case) -> None:
     assert case.step() and case.over
 
 
+def test_one_that_is_not_defined_yet_is_waited_for(case: Case) -> None:
+    write_json(str(case.folder / RECORD), {**case.record, "defined": False})
+    case.host.world.answers["virsh domstate"] = refused("error: failed to get domain 'x'")
+    assert not case.step() and not case.over
+
+
 @pytest.mark.parametrize("how", ["undefined", "removed"])
 def test_one_whose_owner_took_it_away_needs_nothing_any_more(case: Case, how: str) -> None:
     if how == "removed":
