@@ -98,14 +98,8 @@ def _define(wish: Wish, twin: Twin, identity: str, virsh: Virsh) -> None:
     with open(os.path.join(wish.path, _definition.XML), encoding="utf-8") as stream:
         xml = stream.read()
     disks = {disk["target"]: wish.file(disk["target"]) for disk in wish.disks}
-    file = os.path.join(wish.path, ".new.xml")
-    descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    try:
-        with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
-            stream.write(beside(xml, twin.name, identity, wish.path, disks, wish.format, twin.networks, new_mac))
-        virsh.define(file)
-    finally:
-        os.unlink(file)
+    made = beside(xml, twin.name, identity, wish.path, disks, wish.format, twin.networks, new_mac)
+    virsh.define_text(made, wish.path)
 
 
 def new_mac() -> str:

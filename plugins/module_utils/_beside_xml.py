@@ -12,11 +12,13 @@ from xml.etree import ElementTree
 from . import _standby_xml
 from ._errors import ResilientVmError
 
-__all__ = ["beside"]
+__all__ = ["beside", "borrowing", "settled"]
 
 _ATTACHED_BY = {"network": "network", "bridge": "bridge", "direct": "dev"}
 # What ties an interface to the network it was attached to.
 _TIES = ("source", "target", "script", "virtualport", "filterref", "vlan", "bandwidth", "portForwards", "ip", "link")
+# What a machine does when a disk can't be read or written.
+_POLICIES = ("error_policy", "rerror_policy")
 _CONSOLES = ("serial", "parallel", "console")
 
 
@@ -54,6 +56,52 @@ def beside(
                 node.remove(cid)
             ElementTree.SubElement(node, "cid", auto="yes")
     return _standby_xml.text(root)
+
+
+def borrowing(xml: str, sockets: Mapping[str, str]) -> str:
+    """A machine whose disks (``sockets`` by target) lack what they find on a socket, where somebody lends it.
+
+    When that is gone QEMU stops the machine, and tries the same again when it is resumed: its guest never hears of it.
+    (QEMU could also wait by itself, but libvirt 9.0 has no way to have it do so.)
+    """
+    root = ElementTree.fromstring(xml)
+    for target, path in sockets.items():
+        node = _disk_of(root, target)
+        driver = node.find("driver")
+        if driver is not None:
+            for attribute in _POLICIES:
+                driver.set(attribute, "stop")
+        below = ElementTree.SubElement(node, "backingStore", type="network")
+        ElementTree.SubElement(below, "format", type="raw")
+        source = ElementTree.SubElement(below, "source", protocol="nbd", name=target)
+        ElementTree.SubElement(source, "host", transport="unix", socket=path)
+        ElementTree.SubElement(below, "backingStore")
+    return _standby_xml.text(root)
+
+
+def settled(xml: str, image_xml: str, targets: Collection[str]) -> str:
+    """The same machine when its disks lack nothing: what ``borrowing`` gave them goes, the rest stays its owner's."""
+    root, first = ElementTree.fromstring(xml), ElementTree.fromstring(image_xml)
+    for target in targets:
+        node = _disk_of(root, target)
+        for below in node.findall("backingStore"):
+            node.remove(below)
+        driver, before = node.find("driver"), _disk_of(first, target).find("driver")
+        if driver is None:
+            continue
+        for attribute in _POLICIES:
+            driver.attrib.pop(attribute, None)
+            if before is not None and before.get(attribute) is not None:
+                driver.set(attribute, before.get(attribute, ""))
+    return _standby_xml.text(root)
+
+
+def _disk_of(root: ElementTree.Element, target: str) -> ElementTree.Element:
+    for node in root.iterfind("devices/disk"):
+        found = node.find("target")
+        if found is not None and found.get("dev") == target:
+            return node
+    raise ResilientVmError(f"the machine has no disk {target} any more; look at it with virsh dumpxml")
 
 
 def _named(root: ElementTree.Element, name: str, uuid: str) -> None:

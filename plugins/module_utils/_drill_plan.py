@@ -37,6 +37,7 @@ def decide(
         "restore_to": "beside",
         "restore_host": host,
         "restore_name": f"{plan['vm']}-drill",
+        "restore_mode": "copy",
         "restore_format": "raw",
     }
     decision = _restore_plan.decide({**plan, **wish}, hosts, images, now, version)

@@ -113,6 +113,11 @@ class Layout:
         return self._in("restored")
 
     @property
+    def loan(self) -> str:
+        """On a host: what the backup storage lends it of an image, for a machine that runs already."""
+        return self._in("loan.json")
+
+    @property
     def drill(self) -> str:
         """On the host that stands by: disks of the twin that a drill boots, while it does."""
         return self._in("drill")

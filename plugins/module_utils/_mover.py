@@ -6,7 +6,8 @@
 Its commands: ``forced`` (what keys may start), ``fetch``, ``refresh``, ``restore`` and ``mend`` (transfers, in their
 units on the backup storage), ``begin``, ``thaw`` and ``watch`` (an open snapshot's units on the active host), ``gate``
 (after a boot of a host), ``age`` (the watchdog), ``undrill`` (when a drill ends), ``takeover`` (for people, on a host),
-``claimed`` (what the backup storage decides about it), ``version``.
+``claimed`` (what the backup storage decides about it), ``lend`` and ``stream`` (an image that is lent to a machine which
+runs already, at both ends), ``version``.
 """
 
 from __future__ import annotations
@@ -37,8 +38,8 @@ from ._wire import PROTOCOL, LinkBrokenError, Wire
 __all__ = ["installed_version", "main"]
 
 _HEARTBEAT_SECONDS = 5.0
-# After these one word more may follow, the door of a copy that runs.
-_DATA = ("send", "receive", "restore", "mend")
+# After these one word more may follow: the door of a copy that runs, or which disk is lent.
+_DATA = ("send", "receive", "restore", "mend", "lend")
 
 
 def installed_version() -> str:
@@ -77,6 +78,8 @@ def _forced(name: str, verbs: str, holder: str = "") -> int:
         return _tell_epoch(layout)
     if asked == "claim":
         return _relay_claim(layout, holder)
+    if asked == "lend":
+        return _borrow(layout, door)
     if door:
         enter(layout.name, door)
         return 0
@@ -121,6 +124,12 @@ def _relay_claim(layout: Layout, holder: str) -> int:
     from ._claimed import relay
 
     return relay(layout, holder)
+
+
+def _borrow(layout: Layout, channel: str) -> int:
+    from ._borrow import borrow
+
+    return borrow(layout, channel)
 
 
 def _serve_send(layout: Layout, wire: Wire, door: str) -> None:
@@ -265,6 +274,18 @@ def _undrill(name: str) -> int:
     return 0
 
 
+def _lend(name: str) -> int:
+    from ._lend import lend
+
+    return lend(_layout(name))
+
+
+def _stream(name: str) -> int:
+    from ._pull import stream
+
+    return stream(_layout(name), run)
+
+
 def _transfer(hop: str) -> Callable[[str], int]:
     return lambda name: transfer(_layout(name), hop, installed_version())
 
@@ -288,6 +309,8 @@ _COMMANDS: dict[str, Callable[..., int]] = {
     "superseded": _superseded,
     "takeover": _takeover,
     "claimed": _claimed,
+    "lend": _lend,
+    "stream": _stream,
     "undrill": _undrill,
     "version": _version,
     **{hop: _transfer(hop) for hop in HOPS},

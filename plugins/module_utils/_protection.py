@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from . import _drill, _journal
+from . import _drill, _journal, _lend
 from ._doors import Peer, machine_name, merge_authorized, merge_known_hosts, public_key
 from ._errors import ResilientVmError
 from ._files import locked, read_json, reflink_works
@@ -33,7 +33,7 @@ __all__ = ["Machine", "Protection", "Vm"]
 PROGRAM = "/usr/local/bin/resilient-vm"
 # What a key may ask for: data is the backup storage's to ask of a host; a host asks who is active, and the backup
 # storage also to be let take the VM over.
-_DATA_VERBS = "send,receive,restore,mend"
+_DATA_VERBS = "send,receive,restore,mend,lend"
 _QUESTION_VERBS = "epoch"
 _CLAIM_VERBS = "epoch,claim"
 
@@ -315,6 +315,7 @@ class Protection:
                 f"{vm.name} has its disks in {layout.running} on {self.machine.name}; move them to "
                 "where they shall stay and remove that folder, then unprotect again"
             )
+        _lend.refuse_while_lent(layout)
         if os.path.isdir(layout.drill) and not self.tree.dry:
             _drill.end(layout, self._run)
         self._authorize(layout.home, {vm.name: {}})
@@ -335,6 +336,7 @@ class Protection:
             work_folder(layout.drill),
             layout.scratch,
             layout.verification,
+            layout.loan,
             layout.run,
         ]
         # What vm_standby remembers of a definition, on a host that has since become the active one.

@@ -49,6 +49,8 @@ class Decision:
     data_time: str = ""
     # The newest whole image, by whose digests it is known without reading a disk how much would travel.
     newest_id: str = ""
+    # The machine runs before its data is there.
+    instant: bool = False
 
 
 def decide(
@@ -65,6 +67,7 @@ def decide(
     _check_wish(plan)
     vm, storage = plan["vm"], plan["backup_storage"]
     beside, place = plan["restore_to"] == "beside", plan["restore_to"] == "place"
+    instant = plan["restore_mode"] == "instant"
     state = _check_place(plan, hosts) if place else {}
     host = state["active"] if place else plan["restore_host"] or (standby_host(plan, hosts) if beside else storage)
     if host not in plan["machines"]:
@@ -100,13 +103,15 @@ def decide(
         travels=host != storage,
         path=_folder(plan, host) if beside else plan["restore_path"] or "",
         name=plan["restore_name"] if beside else "",
-        format=plan["restore_format"],
+        # A raw file can't say which of its blocks are still to come.
+        format="qcow2" if instant else plan["restore_format"],
         reserve_bytes=plan["machine_settings"][host]["reserve_bytes"],
         bytes_allocated=image["bytes_allocated"],
         disks=[{name: disk[name] for name in ("target", "size_bytes", "root_digest")} for disk in image["disks"]],
         definition=[{name: entry[name] for name in ("name", "sha256")} for entry in image["definition"]],
         data_time=image["instant"],
         newest_id=(stored.get("newest") or {}).get("id") or "",
+        instant=instant,
         **(_in_place(plan, state, image_id) if place else {}),
     )
 
@@ -167,6 +172,11 @@ def _check_wish(plan: Mapping[str, Any]) -> None:
         raise ResilientVmError(
             f"restore point {KEPT} of {vm} is what a restore in place has kept aside, and goes back only with "
             "resilient_vm_restore_to=place"
+        )
+    if plan["restore_mode"] == "instant" and plan["restore_to"] != "beside":
+        raise ResilientVmError(
+            f"resilient_vm_restore_mode instant of {vm} is for a new VM only; set resilient_vm_restore_to=beside, or "
+            f"restore to {plan['restore_to']} with resilient_vm_restore_mode=copy"
         )
     if plan["restore_to"] == "beside":
         _check_name(plan)

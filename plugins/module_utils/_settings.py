@@ -9,11 +9,12 @@ import difflib
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from . import _clock, _restore_point
+from . import _clock
 from ._drill_settings import DRILLS
 from ._errors import ResilientVmError
 from ._layout import DEFAULT_ROOT
 from ._pin_settings import PINS
+from ._restore_settings import RESTORES
 from ._setting import PREFIX, Setting
 from ._takeover_settings import TAKEOVER
 from ._verify_settings import VERIFY
@@ -298,62 +299,7 @@ TABLE: tuple[Setting, ...] = (
         pattern=r"backup_storage|standby",
         hint="backup_storage or standby",
     ),
-    Setting(
-        "restore_point",
-        "str",
-        "For the restore and drill playbooks: an image id, a date, C(latest), C(-8d) for eight calendar days ago; "
-        "C(aside), see docs/restore.md.",
-        hint=_restore_point.FORMS,
-    ),
-    Setting(
-        "restore_to",
-        "str",
-        "For the restore playbook: C(files) into a folder, a new VM C(beside) the protected one, or the C(place) of "
-        "its own disks.",
-        pattern=r"files|beside|place",
-        hint="files, beside or place",
-    ),
-    Setting(
-        "restore_host",
-        "str",
-        "For the restore playbook: which of the VM's three machines; for files the backup storage when not set, for a "
-        "new VM the standby host.",
-    ),
-    Setting(
-        "restore_path",
-        "path",
-        "For the restore playbook: the folder that is made for the files; it must not be there yet.",
-        pattern=r"/[^\n]+",
-        hint="an absolute path",
-    ),
-    Setting(
-        "restore_format",
-        "str",
-        "For the restore playbook: format of the restored disks, C(raw) or C(qcow2).",
-        default="raw",
-        pattern=r"raw|qcow2",
-        hint="raw or qcow2",
-    ),
-    Setting(
-        "restore_name",
-        "str",
-        "For the restore playbook: name of the new VM that is made beside the protected one.",
-        pattern=r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}",
-        hint="a name of letters, digits and _.-",
-    ),
-    Setting(
-        "restore_networks",
-        "dict",
-        "For the restore playbook: which network of that host the new VM gets for which of the old; none by default.",
-        default={},
-        hint="a mapping like {br-lan: br-test}",
-    ),
-    Setting(
-        "restore_start",
-        "bool",
-        "For the restore playbook: whether the new VM is started.",
-        default=False,
-    ),
+    *RESTORES,
     *PINS,
     *DRILLS,
     Setting("force", "bool", "Whether an image is taken even though there is one of today.", default=False),

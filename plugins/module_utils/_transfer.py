@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from . import _units
@@ -28,9 +28,20 @@ _ASK_SECONDS = 1.0
 
 class Transfer:
     """One hop of one VM: ``fetch`` (active host to backup storage) or ``refresh`` (backup storage to standby),
-    ``restore`` (backup storage to the host where a restore point is wanted), ``mend`` (damage of either, no image)."""
+    ``restore`` (backup storage to the host where a restore point is wanted), ``mend`` (damage of either, no image),
+    ``lend`` (which ends when the host says).
 
-    def __init__(self, layout: Layout, hop: str, run: Runner, sleep: Callable[[float], None] = time.sleep) -> None:
+    ``properties``: what its unit has beside those of all transfers."""
+
+    def __init__(
+        self,
+        layout: Layout,
+        hop: str,
+        run: Runner,
+        sleep: Callable[[float], None] = time.sleep,
+        properties: Sequence[str] = (),
+    ) -> None:
+        self._properties = properties
         self._layout = layout
         self._hop = hop
         self._run = run
@@ -129,5 +140,6 @@ class Transfer:
                 f"Nice={request['limits']['nice']}",
                 "IOSchedulingClass=best-effort",
                 "IOSchedulingPriority=7",
+                *self._properties,
             ],
         )

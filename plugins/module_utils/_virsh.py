@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import time
 from collections.abc import Mapping
@@ -236,6 +237,12 @@ class Virsh:
         done = self.call(*asked, check=False)
         return "" if done.code == 0 else _sentence(done).replace(file, "<cpu>")
 
+    def pulled(self, uuid: str, target: str) -> int | None:
+        """How far, in bytes of the disk, its pull is; None when there is none."""
+        told = self.call("blockjob", uuid, target, "--info", "--raw").stdout
+        found = re.search(r"^\s*cur=(\d+)", told, re.MULTILINE)
+        return int(found.group(1)) if found else None
+
     # orders
 
     def freeze(self, uuid: str, timeout_seconds: float) -> int:
@@ -270,6 +277,21 @@ class Virsh:
 
     def define(self, file: str) -> None:
         self.call("define", file)
+
+    def define_text(self, xml: str, folder: str) -> None:
+        """The same from a text, which only root may read: it holds passwords. ``folder`` is root's."""
+        file = os.path.join(folder, ".new.xml")
+        with os.fdopen(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as stream:
+            stream.write(xml)
+        try:
+            self.define(file)
+        finally:
+            os.unlink(file)
+
+    def pull(self, uuid: str, target: str, bytes_per_second: int) -> None:
+        """Have a running machine's disk take in, beside its work, what it still reads from below it; 0: no limit."""
+        limit = ["--bandwidth", str(bytes_per_second), "--bytes"] if bytes_per_second else []
+        self.call("blockpull", uuid, target, *limit)
 
     def start(self, uuid: str) -> None:
         self.call("start", uuid, timeout_seconds=120.0)

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from integration.diary import DAYS, DIARY, Diary
 from integration.vault import VM, Vault
 from integration.world import ROOT, World
 
@@ -53,3 +54,24 @@ def vault(world: World, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Va
     vault.cycle()
     yield vault
     world.lab("guest", "remove", VM, "--on", "a")
+
+
+@pytest.fixture(scope="module")
+def diary(world: World, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Diary]:
+    extra = world.inventory_file(tmp_path_factory.mktemp("inventory") / "diary.json", {DIARY: {}})
+    made = DIARY in world.lab("guest", "list")
+    if not made:
+        world.lab("guest", "create", "a", DIARY, "--kind", "two-disk", "--rate", "0", "--start")
+    elif DIARY not in world.on("a", "virsh list --name").split():
+        world.lab("guest", "start", DIARY, "--on", "a")
+        world.lab("guest", "wait", DIARY, "--on", "a")
+    world.play("site", inventory=[extra])
+    diary = Diary(world, extra)
+    for host in ("a", "b", "c"):
+        world.on(host, "rm -rf /srv/*")
+    if not world.images(DIARY):
+        for day in DAYS:
+            diary.daily(day)
+    yield diary
+    # A guest that idles takes its share of the box from the tests to come.
+    world.on("a", f"virsh destroy {DIARY}", check=False)

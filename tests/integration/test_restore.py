@@ -9,89 +9,13 @@ import contextlib
 import re
 import subprocess
 from collections.abc import Iterator
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import pytest
-from integration.world import STORE, Played, World
+from integration.diary import DAYS, DIARY, TARGETS, Diary, image_of
+from integration.world import STORE
 
-VM = "diary"
-DAYS = (1, 2, 3)
-TARGETS = ("vda", "vdb")
-# What a restore must never touch: images, generations, state, definitions of machines, what runs.
-_TREE = r"""
-cd /var/lib/resilient-vm/acme/diary
-find images generations state.json current standby.json ! -name lock -printf '%p %s %m %U %T@\n' 2>/dev/null
-find incoming restores pins -mindepth 1 -type f 2>/dev/null
-systemctl list-units --all --plain --no-legend 'resilient-vm-*acme.diary*'
-ls -aR /srv restored 2>/dev/null
-command -v virsh > /dev/null || exit 0
-virsh list --all; virsh checkpoint-list diary --name 2>/dev/null || true
-"""
-
-
-def image_of(day: int) -> str:
-    return f"202601{day:02}T020000Z"
-
-
-@dataclass
-class Diary:
-    """A VM that writes down which day it is, and its restores."""
-
-    world: World
-    inventory: Path
-
-    def daily(self, day: int) -> None:
-        self.world.in_guest(VM, f"echo day {day} > /disk/vda/marker; echo day {day} > /disk/vdb/marker; sync")
-        now = f"2026-01-{day:02}T02:00:00Z"
-        self.world.play("daily", "--limit", VM, inventory=[self.inventory], now=now)
-
-    def restore(self, *options: str, expect: int = 0, **wish: Any) -> Played:
-        wish.setdefault("to", "files")
-        variables = {f"restore_{name}": value for name, value in wish.items()}
-        variables.setdefault("now", "2026-01-03T12:00:00Z")
-        return self.world.play(
-            "restore", "--limit", VM, *options, inventory=[self.inventory], expect=expect, **variables
-        )
-
-    def tree(self) -> dict[str, str]:
-        return {host: "\n".join(sorted(self.world.on(host, _TREE).splitlines())) for host in ("a", "b", "c")}
-
-    def roots(self) -> dict[str, dict[str, str]]:
-        """Digests of all images, computed from their files."""
-        return {image_id: self.world.check_image(VM, image_id) for image_id in self.world.images(VM)}
-
-    def check_disks(self, host: str, folder: str, day: int, form: str = "raw") -> None:
-        """What lies there is the image of that day, and a whole file system with that day's marker in it."""
-        on = self.world.on
-        for target in TARGETS:
-            path = f"{folder}/{target}.{form}"
-            assert on(host, f"stat -c '%a %U' {path}") == "600 root"
-            raw = f"/root/{target}.restored"
-            on(host, f"qemu-img convert -f {form} -O raw {path} {raw}")
-            kept = on("c", f"sha256sum < {STORE}/{VM}/images/{image_of(day)}/{target}.raw")
-            assert on(host, f"sha256sum < {raw}") == kept
-            assert on(host, f"debugfs -R 'cat /marker' {raw} 2>/dev/null") == f"day {day}"
-            on(host, f"e2fsck -fn {raw} && rm {raw}")
-
-
-@pytest.fixture(scope="module")
-def diary(world: World, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Diary]:
-    extra = world.inventory_file(tmp_path_factory.mktemp("inventory") / "diary.json", {VM: {}})
-    made = VM in world.lab("guest", "list")
-    if not made:
-        world.lab("guest", "create", "a", VM, "--kind", "two-disk", "--rate", "0", "--start")
-    world.play("site", inventory=[extra])
-    diary = Diary(world, extra)
-    for host in ("a", "b", "c"):
-        world.on(host, "rm -rf /srv/*")
-    if not world.images(VM):
-        for day in DAYS:
-            diary.daily(day)
-    yield diary
-    # A guest that idles takes its share of the box from the tests to come.
-    world.on("a", f"virsh destroy {VM}", check=False)
+VM = DIARY
 
 
 FILES = [("c", 1, "raw", image_of(1)), ("b", 2, "qcow2", "2026-01-02")]

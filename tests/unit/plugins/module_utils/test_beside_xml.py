@@ -11,7 +11,11 @@ from xml.etree import ElementTree
 import pytest
 from unit.libvirt_fakes import UUID, disk, domain
 
-from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._beside_xml import beside
+from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._beside_xml import (
+    beside,
+    borrowing,
+    settled,
+)
 from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._errors import ResilientVmError
 
 NEW = "7a1c1f0e-9e3b-4d55-9f0d-0a8d3a8f6b1c"
@@ -110,3 +114,29 @@ def test_nvram_is_the_copy() -> None:
 def test_what_is_no_definition_is_told() -> None:
     with pytest.raises(ResilientVmError, match="is not XML"):
         beside("<domain", "t", NEW, "/r", {}, "raw", {}, lambda: MAC)
+
+
+def test_a_machine_that_borrows_waits_for_its_lender_and_then_forgets_it() -> None:
+    image = domain(disk("vda", inside="<driver name='qemu' type='raw' error_policy='enospace'/>"), disk("vdb"))
+    plain = ElementTree.tostring(made(disk("vda"), disk("vdb")), encoding="unicode").replace("vda.raw", "vda.qcow2")
+    text = borrowing(plain, {"vda": "/run/x/vda.sock"})
+    node = ElementTree.fromstring(text).find("devices/disk")
+    assert node is not None
+    driver, below = node.find("driver"), node.find("backingStore")
+    assert driver is not None and below is not None
+    assert (driver.get("error_policy"), driver.get("rerror_policy")) == ("stop", "stop")
+    source = below.find("source")
+    assert source is not None and source.attrib == {"protocol": "nbd", "name": "vda"}
+    assert {child.tag: child.attrib for child in source} == {
+        "host": {"transport": "unix", "socket": "/run/x/vda.sock"},
+    }
+    # The chain ends there: libvirt needs not ask the lender.
+    assert below.find("backingStore") is not None
+    over = settled(text, image, ["vda"])
+    assert (
+        "backingStore" not in over
+        and "rerror_policy" not in over
+        and "error_policy='enospace'".replace("'", '"') in over
+    )
+    with pytest.raises(ResilientVmError, match="no disk vdz any more"):
+        settled(text, image, ["vdz"])

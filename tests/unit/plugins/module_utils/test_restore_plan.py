@@ -68,6 +68,19 @@ def test_a_new_vm_is_made_on_the_host_that_stands_by(world: World) -> None:
     assert decided(world, **wish).host == "a"
 
 
+def test_at_once_its_disks_are_qcow2_which_can_lack_something(world: World) -> None:
+    wish = {"restore_to": "beside", "restore_name": "tuesday", "restore_mode": "instant"}
+    decision = decided(world, **wish)
+    assert (decision.instant, decision.format, decision.host) == (True, "qcow2", "b")
+    assert not decided(world, **{**wish, "restore_mode": "copy"}).instant
+
+
+@pytest.mark.parametrize("to", ["files", "place"])
+def test_only_a_new_vm_runs_at_once(world: World, to: str) -> None:
+    said = refused(world, restore_to=to, restore_mode="instant")
+    assert f"set resilient_vm_restore_to=beside, or restore to {to} with resilient_vm_restore_mode=copy" in said
+
+
 PLACE = {"restore_to": "place", "restore_path": None, "restore_point": OLD}
 
 

@@ -195,7 +195,7 @@ def test_a_key_may_ask_for_nothing_but_its_verbs_for_its_vm(hypervisor: World, t
     hypervisor.do()
     entries = hypervisor.read("root/acme/.ssh/authorized_keys").splitlines()[1:]
     assert entries == [
-        f'restrict,command="/usr/local/bin/resilient-vm forced acme/erp send,receive,restore,mend" {KEY} acme/erp@c'
+        f'restrict,command="/usr/local/bin/resilient-vm forced acme/erp send,receive,restore,mend,lend" {KEY} acme/erp@c'
     ]
     storage = World(tmp_path / "c", "backup_storage", keys={"a": KEY, "b": OTHER_KEY})
     (tmp_path / "c").mkdir()

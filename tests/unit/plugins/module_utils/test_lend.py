@@ -1,0 +1,143 @@
+# Copyright (c) 2026, edgecloud.resilient_vm contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Claims about an image that is lent: it stays, it is given away as it is, and one machine has it at a time."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from unit.engine_fakes import IDS, Disk, Snapshot, blocks, make_layout, transfer
+from unit.libvirt_fakes import World, said
+
+from ansible_collections.edgecloud.resilient_vm.plugins.module_utils import _lend
+from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._digests import BLOCK_SIZE
+from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._errors import ResilientVmError
+from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._files import read_json
+from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._layout import Layout
+from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._store import Store
+
+CONTENT = blocks(20) + b"and a short one" * 64
+
+
+@pytest.fixture
+def layout(tmp_path: Path) -> Layout:
+    layout = make_layout(tmp_path)
+    Path(layout.transfer).mkdir()
+    transfer(Snapshot(IDS[0], [Disk("vda", CONTENT)], None), Store(layout))
+    return layout
+
+
+def read(layout: Layout, offset: int, length: int) -> bytes:
+    store = Store(layout)
+    with _lend.CheckedDisk.of(store, store.read(IDS[0]), "vda") as disk:
+        assert disk.size_bytes == len(CONTENT)
+        return b"".join(map(bytes, disk.pieces(offset, length)))
+
+
+@pytest.mark.parametrize(
+    ("offset", "length"),
+    [(0, len(CONTENT)), (1, 1), (BLOCK_SIZE - 1, 2), (3 * BLOCK_SIZE + 7, 5 * BLOCK_SIZE), (len(CONTENT) - 5, 5)],
+)
+def test_what_is_given_away_is_the_image(layout: Layout, offset: int, length: int) -> None:
+    assert read(layout, offset, length) == CONTENT[offset : offset + length]
+
+
+def test_a_block_that_is_not_as_its_digest_says_is_marked_and_kept(layout: Layout) -> None:
+    raw = Path(Store(layout).read(IDS[0]).file("vda.raw"))
+    data = bytearray(raw.read_bytes())
+    data[5 * BLOCK_SIZE + 9] ^= 1
+    raw.write_bytes(data)
+    assert read(layout, 0, 5 * BLOCK_SIZE) == CONTENT[: 5 * BLOCK_SIZE]
+    for offset in (5 * BLOCK_SIZE, 6 * BLOCK_SIZE - 1, 0):
+        with pytest.raises(OSError, match="not what its digest says"):
+            read(layout, offset, 6 * BLOCK_SIZE - offset)
+    (mark,) = Store(layout).read(IDS[0]).damaged
+    assert (mark["disk"], mark["offset_bytes"], mark["found_by"]) == ("vda", 5 * BLOCK_SIZE, "restore")
+
+
+def systemd() -> World:
+    """Remembers which units run."""
+    world = World()
+    running: list[str] = []
+    world.answers = {
+        "systemctl show": lambda words: said("active" if words[-1] in running else "inactive"),
+        "systemd-run": lambda words: running.append(words[3].partition("=")[2]) or said(),
+        "systemctl stop": lambda words: running.remove(words[-1]) or said(),
+    }
+    return world
+
+
+def wish(name: str = "tuesday", **members: Any) -> _lend.Wish:
+    return _lend.Wish(IDS[0], name, {"name": "b", "address": "192.0.2.2", "port": 22, **members})
+
+
+def test_it_is_pinned_while_it_is_lent_and_to_nobody_else(layout: Layout) -> None:
+    run = systemd()
+    assert not _lend.examine(layout, wish(), run) and not _lend.lent(layout, wish())
+    _lend.give(layout, wish(), run)
+    assert _lend.examine(layout, wish(), run)
+    assert Store(layout).read(IDS[0]).pinned_by == ["lent to tuesday on b until its data is there"]
+    started = next(call for call in run.calls if call.startswith("systemd-run"))
+    assert "Restart=on-failure" in started and started.endswith("lend acme/erp")
+    for other in (wish("friday"), wish(name="tuesday", address="192.0.2.1")):
+        if other.name == "friday":
+            with pytest.raises(ResilientVmError, match="a VM has one restore at once at a time"):
+                _lend.examine(layout, other, run)
+    # The pin outlives the unit, which can be started again.
+    run(["systemctl", "stop", f"{layout.unit('lend')}.service"])
+    assert not _lend.examine(layout, wish(), run) and _lend.lent(layout, wish())
+    _lend.give(layout, wish(), run)
+    _lend.take_back(layout, wish(), run)
+    assert not _lend.lent(layout, wish()) and not Store(layout).read(IDS[0]).pinned_by
+    assert not _lend.waiting(layout, run)
+
+
+class Host:
+    """The other end of each ssh: says one word, and what its channel was told to do with the rest."""
+
+    def __init__(self, words: list[bytes]) -> None:
+        self.words = words
+        self.asked: list[str] = []
+
+    def __call__(self, command: list[str]) -> Any:
+        import os
+
+        self.asked.append(command[-1])
+        reader, told = os.pipe()
+        heard, writer = os.pipe()
+        os.write(told, self.words.pop(0))
+        os.close(told)
+        os.close(heard)
+
+        class Ended:
+            def last_words(self) -> str:
+                return "nothing here"
+
+            def close(self) -> None:
+                """It has ended."""
+
+        ended = Ended()
+        ended.reader, ended.writer = reader, writer  # type: ignore[attr-defined]
+        return ended
+
+
+def test_it_asks_again_until_the_host_says_that_it_is_over(layout: Layout, monkeypatch: pytest.MonkeyPatch) -> None:
+    _lend.give(layout, wish(), systemd())
+    # The threads of both channels ask; whoever comes first is told that nothing is prepared.
+    host = Host([b"", b"", b"ready\n", b"ready\n", b"over\n", b"over\n"])
+    monkeypatch.setattr(_lend, "Ssh", host)
+    pauses: list[float] = []
+    assert _lend.lend(layout, sleep=pauses.append) == 0
+    assert set(host.asked) == {"lend definition", "lend vda"} and len(host.asked) == 6
+    assert len(pauses) == 4
+    assert not _lend.lent(layout, wish())
+    progress = read_json(f"{layout.transfer}/lend.progress.json")
+    assert progress["image_id"] == IDS[0]
+
+
+def test_without_a_request_it_says_what_to_do(layout: Layout) -> None:
+    with pytest.raises(ResilientVmError, match="run the restore playbook"):
+        _lend.lend(layout)

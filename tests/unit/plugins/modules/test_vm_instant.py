@@ -1,0 +1,234 @@
+# Copyright (c) 2026, edgecloud.resilient_vm contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Claims about vm_instant and image_lend: run once, gone on with after whatever broke, and told apart from done."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import socket
+import tarfile
+import threading
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+from unit.engine_fakes import IDS, Disk, Snapshot, blocks, make_layout, transfer
+from unit.libvirt_fakes import UUID, disk, domain, refused, said
+from unit.libvirt_fakes import World as Libvirt
+
+from ansible_collections.edgecloud.resilient_vm.plugins.module_utils import _at_once, _borrow, _lend, _units
+from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._files import read_json, write_json
+from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._layout import Layout
+from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._restored_files import RECORD
+from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._store import Store
+from ansible_collections.edgecloud.resilient_vm.plugins.modules import image_lend, vm_instant
+
+Run = Callable[..., dict[str, Any]]
+BELOW = "<backingStore type='network'><source protocol='nbd' name='vda'/></backingStore>"
+
+
+class Machine(Snapshot):
+    def definition(self) -> Any:
+        yield "domain.xml", domain(disk()).encode()
+
+
+class Host:
+    """A host to which the image is lent, and a libvirt and a systemd that remember."""
+
+    def __init__(self, tmp_path: Path) -> None:
+        self.images = make_layout(tmp_path / "c")
+        transfer(Machine(IDS[0], [Disk("vda", blocks(4))], None), Store(self.images))
+        self.layout = Layout("acme", "erp", make_layout(tmp_path / "b", "generations").root, str(tmp_path / "run"))
+        os.makedirs(self.layout.runtime)
+        self.domains = {"erp": UUID}
+        self.running: list[str] = []
+        self.xml = ""
+        self.lends = "domain.xml"
+        self.libvirt = Libvirt(
+            {
+                "virsh list --all --uuid --name": lambda _words: said(
+                    "".join(f"{uuid} {name}\n" for name, uuid in self.domains.items())
+                ),
+                "virsh define": self.define,
+                "virsh start": self.start,
+                "virsh domstate": lambda words: said(
+                    "running (booted)" if words[1] in self.running else "shut off (x)"
+                ),
+                "virsh dumpxml": said(domain(disk(inside="<driver name='qemu' type='qcow2'/>" + BELOW))),
+                "virsh blockjob": said(" cur=65536\n"),
+                "qemu-img create": self.create,
+                "systemctl show": lambda words: said("active" if words[-1] in self.running else "inactive"),
+                "systemd-run": lambda words: self.running.append(words[3].partition("=")[2]) or said(),
+            }
+        )
+
+    def define(self, words: list[str]) -> Any:
+        self.xml = Path(words[1]).read_text()
+        self.domains["tuesday"] = self.xml.partition("<uuid>")[2].partition("<")[0]
+        return said()
+
+    def start(self, words: list[str]) -> Any:
+        self.running.append(words[1])
+        return said()
+
+    @staticmethod
+    def create(words: list[str]) -> Any:
+        Path(words[-2]).write_text(" ".join(words))
+        return said()
+
+    def crash(self) -> None:
+        """And a start of the host: what runs, and what lies under /run, is gone."""
+        self.running.clear()
+        for name in os.listdir(_borrow.folder(self.layout)):
+            os.unlink(os.path.join(_borrow.folder(self.layout), name))
+        os.rmdir(_borrow.folder(self.layout))
+
+    def lend(self, _seconds: float = 0) -> None:
+        """What the backup storage does as soon as the host is prepared."""
+        folder = _borrow.folder(self.layout)
+        if not os.path.isdir(folder) or os.path.exists(os.path.join(folder, "vda.sock")):
+            return
+        listener = socket.socket(socket.AF_UNIX)
+        listener.bind(os.path.join(folder, "definition.sock"))
+        listener.listen(1)
+        threading.Thread(target=self._give, args=(listener,), daemon=True).start()
+        Path(folder, "vda.sock").touch()
+
+    def _give(self, listener: socket.socket) -> None:
+        with (
+            listener,
+            listener.accept()[0] as client,
+            client.makefile("wb") as stream,
+            tarfile.open(fileobj=stream, mode="w|") as archive,
+        ):
+            archive.add(Store(self.images).read(IDS[0]).file("domain.xml"), self.lends)
+
+    @property
+    def wish(self) -> dict[str, Any]:
+        manifest = Store(self.images).read(IDS[0]).manifest
+        assert manifest is not None
+        names = ("target", "size_bytes", "root_digest")
+        return {
+            "root": self.layout.root,
+            "customer": "acme",
+            "vm": "erp",
+            "image_id": IDS[0],
+            "name": "tuesday",
+            "format": "qcow2",
+            "disks": [{name: getattr(entry, name) for name in names} for entry in manifest.disks],
+            "definition": [{"name": entry.name, "sha256": entry.sha256} for entry in manifest.definition],
+            "reserve_bytes": 0,
+        }
+
+    @property
+    def folder(self) -> Path:
+        return Path(self.layout.restored, "tuesday")
+
+
+@pytest.fixture
+def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Host:
+    me = pwd.getpwuid(0)
+    for name in ("os.chown", "os.fchown"):
+        monkeypatch.setattr(name, lambda *_arguments, **_options: None)
+    monkeypatch.setattr("pwd.getpwnam", lambda _name: me)
+    made = Host(tmp_path)
+    monkeypatch.setattr(vm_instant, "run", made.libvirt)
+    monkeypatch.setattr(vm_instant, "Layout", partial(Layout, runtime=made.layout.runtime))
+    monkeypatch.setattr(_at_once, "qemu_user", lambda: (0, 0))
+    monkeypatch.setattr(_at_once, "make", partial(_at_once.make, swtpm=str(tmp_path / "swtpm"), sleep=made.lend))
+    monkeypatch.setattr(_units, "MOVER", "/bin/true")
+    return made
+
+
+def test_it_is_told_run_and_then_left_alone(run_module: Run, host: Host) -> None:
+    planned = run_module(vm_instant, host.wish, check_mode=True, diff=True)
+    assert (planned["changed"], planned["uuid"], planned["arrived"]) == (True, None, False)
+    assert not host.xml and not os.path.exists(_borrow.folder(host.layout))
+    done = run_module(vm_instant, host.wish, diff=True)
+    assert done["diff"] == planned["diff"] == {"before": {"state": "absent"}, "after": {"state": "running"}}
+    lender = os.path.join(_borrow.folder(host.layout), "vda.sock")
+    # Whoever opens the file without libvirt is sent there, too.
+    assert f"-b nbd+unix:///vda?socket={lender}" in (host.folder / "vda.qcow2").read_text()
+    assert f'socket="{lender}"' in host.xml and "rerror_policy" in host.xml
+    assert done["uuid"] == host.domains["tuesday"] != UUID
+    again = run_module(vm_instant, host.wish)
+    assert (again["changed"], again["arrived"], again["done_bytes"], again["total_bytes"]) == (
+        False,
+        False,
+        65536,
+        1 << 18,
+    )
+
+
+def test_after_a_crash_of_the_host_it_is_started_again_with_what_it_lacks(run_module: Run, host: Host) -> None:
+    first = run_module(vm_instant, host.wish)
+    kept = (host.folder / "vda.qcow2").read_text() + "what it has written"
+    (host.folder / "vda.qcow2").write_text(kept)
+    host.crash()
+    again = run_module(vm_instant, host.wish)
+    assert again["changed"] and again["uuid"] == first["uuid"]
+    assert (host.folder / "vda.qcow2").read_text() == kept
+    assert host.running == [f"{host.layout.unit('stream')}.service", first["uuid"]]
+
+
+def test_a_unit_that_is_gone_is_started_again_and_nothing_else(run_module: Run, host: Host) -> None:
+    identity = run_module(vm_instant, host.wish)["uuid"]
+    host.running.remove(f"{host.layout.unit('stream')}.service")
+    assert run_module(vm_instant, host.wish)["changed"]
+    assert host.running.count(identity) == 1
+
+
+def test_a_run_that_was_killed_before_it_could_define_it_is_gone_on_with(run_module: Run, host: Host) -> None:
+    host.libvirt.answers["virsh define"] = refused("killed")
+    assert run_module(vm_instant, host.wish)["failed"]
+    host.libvirt.answers["virsh define"] = host.define
+    record = read_json(str(host.folder / RECORD))
+    assert run_module(vm_instant, host.wish)["uuid"] == record["uuid"]
+
+
+def test_when_all_is_there_it_is_its_owners(run_module: Run, host: Host) -> None:
+    run_module(vm_instant, host.wish)
+    record = str(host.folder / RECORD)
+    write_json(record, {**read_json(record), "borrows": []})
+    host.running.clear()
+    over = run_module(vm_instant, host.wish)
+    assert (over["changed"], over["arrived"]) == (False, True)
+
+
+def test_a_second_one_waits_its_turn(run_module: Run, host: Host) -> None:
+    run_module(vm_instant, host.wish)
+    told = run_module(vm_instant, {**host.wish, "name": "friday"})["msg"]
+    assert f"tuesday is being made of image {IDS[0]} of acme/erp here" in told
+
+
+def test_a_definition_that_is_not_the_images_is_refused(run_module: Run, host: Host) -> None:
+    host.lends = "passwd"
+    told = run_module(vm_instant, host.wish)["msg"]
+    assert "lends 'passwd', which nobody asked for" in told
+    # Nobody goes on lending to what is not there.
+    loan = _borrow.read(host.layout)
+    assert loan is not None and loan["over"] and not os.path.exists(_borrow.folder(host.layout))
+    host.lends = "domain.xml"
+    wrong = {**host.wish, "definition": [{"name": "domain.xml", "sha256": "0" * 64}]}
+    assert "is not what the manifest names" in run_module(vm_instant, wrong)["msg"]
+    assert os.listdir(host.layout.restored) == []
+
+
+def test_lending_is_told_done_and_ended(run_module: Run, host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    layout = host.images
+    os.makedirs(layout.transfer)
+    host.libvirt.answers["systemctl stop"] = lambda words: host.running.remove(words[-1]) or said()
+    monkeypatch.setattr(image_lend, "run", host.libvirt)
+    peer = {"name": "b", "address": "192.0.2.2"}
+    wish = {"root": layout.root, "customer": "acme", "vm": "erp", "image_id": IDS[0], "name": "tuesday", "peer": peer}
+    assert run_module(image_lend, wish, check_mode=True)["changed"] and not os.listdir(layout.pins)
+    assert run_module(image_lend, wish)["changed"] and os.listdir(layout.pins)
+    again = run_module(image_lend, wish)
+    assert (again["changed"], again["waiting"]) == (False, "")
+    assert run_module(image_lend, {**wish, "state": "absent"})["changed"]
+    assert not run_module(image_lend, {**wish, "state": "absent"})["changed"]
+    assert not os.listdir(layout.pins) and f"{layout.unit(_lend.HOP)}.service" not in host.running
