@@ -5,7 +5,8 @@
 
 Its commands: ``forced`` (what keys may start), ``fetch``, ``refresh`` and ``restore`` (transfers, in their units on the
 backup storage), ``begin``, ``thaw`` and ``watch`` (an open snapshot's units on the active host), ``gate`` (after a boot
-of a host), ``age`` (the watchdog), ``undrill`` (when a drill ends), ``version``.
+of a host), ``age`` (the watchdog), ``undrill`` (when a drill ends), ``files`` (the appliance that reads an image's file
+systems), ``version``.
 """
 
 from __future__ import annotations
@@ -230,6 +231,15 @@ def _undrill(name: str) -> int:
     return 0
 
 
+def _files() -> int:
+    from ._appliance import serve
+
+    # What the library or a program of it prints must not get into the conversation.
+    with os.fdopen(os.dup(1), "wb") as writer:
+        os.dup2(2, 1)
+        return serve(sys.stdin.buffer, writer)
+
+
 def _transfer(hop: str) -> Callable[[str], int]:
     return lambda name: transfer(_layout(name), hop, installed_version())
 
@@ -248,6 +258,7 @@ _COMMANDS: dict[str, Callable[..., int]] = {
     "gate": _gate,
     "superseded": _superseded,
     "undrill": _undrill,
+    "files": _files,
     "version": _version,
     **{hop: _transfer(hop) for hop in HOPS},
 }

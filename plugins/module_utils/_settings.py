@@ -12,6 +12,7 @@ from typing import Any
 from . import _clock, _restore_point
 from ._drill_settings import DRILLS
 from ._errors import ResilientVmError
+from ._files_settings import FILES
 from ._layout import DEFAULT_ROOT
 from ._pin_settings import PINS
 from ._setting import PREFIX, Setting
@@ -301,7 +302,8 @@ TABLE: tuple[Setting, ...] = (
     Setting(
         "restore_point",
         "str",
-        "For the restore and drill playbooks: an image id, a date, C(latest), or C(-8d) for eight calendar days ago.",
+        "For the restore, restore_files and drill playbooks: an image id, a date, C(latest), or C(-8d) for eight "
+        "calendar days ago.",
         hint=_restore_point.FORMS,
     ),
     Setting(
@@ -315,13 +317,13 @@ TABLE: tuple[Setting, ...] = (
     Setting(
         "restore_host",
         "str",
-        "For the restore playbook: which of the VM's three machines; for files the backup storage when not set, for a "
-        "new VM the standby host.",
+        "For the restore and restore_files playbooks: which of the VM's three machines; for files the backup storage "
+        "when not set, for a new VM the standby host.",
     ),
     Setting(
         "restore_path",
         "path",
-        "For the restore playbook: the folder that is made for the files; it must not be there yet.",
+        "For the restore and restore_files playbooks: the folder that is made for the files; it must not be there yet.",
         pattern=r"/[^\n]+",
         hint="an absolute path",
     ),
@@ -356,6 +358,7 @@ TABLE: tuple[Setting, ...] = (
     Setting("verify_all", "bool", "Whether verify reads all that is kept, not a day's share.", default=False),
     *PINS,
     *DRILLS,
+    *FILES,
     Setting("force", "bool", "Whether an image is taken even though there is one of today.", default=False),
     Setting(
         "erase_images", "bool", "Whether unprotect erases the VM's images too; generations always go.", default=False
