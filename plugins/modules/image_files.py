@@ -134,6 +134,8 @@ laid:
       returned: success
 """
 
+from typing import Any
+
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._arguments import files_spec, vm_spec
@@ -164,8 +166,9 @@ def main() -> None:
     except ResilientVmError as error:
         module.fail_json(msg=str(error), **error.facts)
     facts = {name: told[name] for name in ("mounted", "found", "laid") if name in told}
+    nothing: dict[str, Any] = {"image": None, "files": []}
     after = {"image": wish.image_id, "files": list(wish.take)}
-    diff = {"before": after if there else {"image": None, "files": []}, "after": after}
+    diff = {"before": after if there else nothing, "after": after}
     module.exit_json(changed=not there, path=wish.path, diff=diff, **facts)
 
 
