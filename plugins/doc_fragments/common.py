@@ -10,7 +10,7 @@ class ModuleDocFragment:
     """``common`` for every module on a machine.
 
     ``common.vm`` adds the options of those that serve one VM, ``common.domains`` that of those that tell about many,
-    ``common.restored`` those of what is made of an image.
+    ``common.restored`` those of what is made of an image, ``common.files`` those of what reads its file systems.
     """
 
     DOCUMENTATION = r"""
@@ -104,4 +104,19 @@ options:
     description: Bytes that must stay free.
     type: int
     default: 1073741824
+"""
+
+    FILES = r"""
+options:
+  image_id:
+    description: Id of the image.
+    type: str
+    required: true
+  device:
+    description:
+      - The one file system to look at, named by the disk's target in the domain and the partition's number like
+        V(vda1), or as a volume is named like V(/dev/vg0/home).
+      - Left out, those that the guest's own system mounts, at their places; without a system in it, the only one.
+    type: str
+    default: ""
 """

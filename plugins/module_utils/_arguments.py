@@ -9,7 +9,7 @@ from typing import Any
 
 from ._layout import DEFAULT_ROOT
 
-__all__ = ["checks_spec", "common_spec", "restored_spec", "vm_spec", "vms_spec"]
+__all__ = ["checks_spec", "common_spec", "files_spec", "restored_spec", "vm_spec", "vms_spec"]
 
 
 def common_spec() -> dict[str, Any]:
@@ -36,6 +36,11 @@ def checks_spec() -> dict[str, Any]:
     text = {"type": "str", "required": True}
     options = {"check": text, "passed": {"type": "bool", "required": True}, "said": text}
     return {"type": "list", "elements": "dict", "required": True, "options": options}
+
+
+def files_spec() -> dict[str, Any]:
+    """Of modules that read an image's file systems."""
+    return {"image_id": {"type": "str", "required": True}, "device": {"type": "str", "default": ""}}
 
 
 def restored_spec(definition: dict[str, Any]) -> dict[str, Any]:

@@ -6,8 +6,8 @@
 Its commands: ``forced`` (what keys may start), ``fetch``, ``refresh``, ``restore`` and ``mend`` (transfers, in their
 units on the backup storage), ``begin``, ``thaw`` and ``watch`` (an open snapshot's units on the active host), ``gate``
 (after a boot of a host), ``age`` (the watchdog), ``undrill`` (when a drill ends), ``takeover`` (for people, on a host),
-``claimed`` (what the backup storage decides about it), ``lend`` and ``stream`` (an image that is lent to a machine which
-runs already, at both ends), ``version``.
+``claimed`` (what the backup storage decides about it), ``lend`` and ``stream`` (an image that is lent to a machine that
+runs already, at both ends), ``files`` (the appliance that reads an image's file systems), ``version``.
 """
 
 from __future__ import annotations
@@ -286,6 +286,15 @@ def _stream(name: str) -> int:
     return stream(_layout(name), run)
 
 
+def _files() -> int:
+    from ._appliance import serve
+
+    # What the library or a program of it prints must not get into the conversation.
+    with os.fdopen(os.dup(1), "wb") as writer:
+        os.dup2(2, 1)
+        return serve(sys.stdin.buffer, writer)
+
+
 def _transfer(hop: str) -> Callable[[str], int]:
     return lambda name: transfer(_layout(name), hop, installed_version())
 
@@ -312,6 +321,7 @@ _COMMANDS: dict[str, Callable[..., int]] = {
     "lend": _lend,
     "stream": _stream,
     "undrill": _undrill,
+    "files": _files,
     "version": _version,
     **{hop: _transfer(hop) for hop in HOPS},
 }

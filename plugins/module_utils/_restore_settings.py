@@ -14,8 +14,8 @@ RESTORES: tuple[Setting, ...] = (
     Setting(
         "restore_point",
         "str",
-        "For the restore and drill playbooks: an image id, a date, C(latest), C(-8d) for eight calendar days ago; "
-        "C(aside), see docs/restore.md.",
+        "For the restore, restore_files and drill playbooks: an image id, a date, C(latest), C(-8d) for eight calendar "
+        "days ago; C(aside), see docs/restore.md.",
         hint=_restore_point.FORMS,
     ),
     Setting(
@@ -29,13 +29,13 @@ RESTORES: tuple[Setting, ...] = (
     Setting(
         "restore_host",
         "str",
-        "For the restore playbook: which of the VM's three machines; for files the backup storage when not set, for a "
-        "new VM the standby host.",
+        "For the restore and restore_files playbooks: which of the VM's three machines; for files the backup storage "
+        "when not set, for a new VM the standby host.",
     ),
     Setting(
         "restore_path",
         "path",
-        "For the restore playbook: the folder that is made for the files; it must not be there yet.",
+        "For the restore and restore_files playbooks: the folder that is made for the files; it must not be there yet.",
         pattern=r"/[^\n]+",
         hint="an absolute path",
     ),

@@ -5,9 +5,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -24,6 +25,9 @@ from ._store import Store, StoredImage, file_sha256
 __all__ = [
     "RECORD",
     "Wish",
+    "appearing",
+    "check_free",
+    "check_path",
     "check_room",
     "copy_data",
     "examine",
@@ -32,6 +36,7 @@ __all__ = [
     "open_source",
     "root_of",
     "work_folder",
+    "write_record",
 ]
 
 # What the folder says about itself.
@@ -76,21 +81,27 @@ def root_of(descriptor: int, size_bytes: int) -> str:
     return root.hexdigest()
 
 
-def examine(layout: Layout, wish: Wish) -> bool:
-    """Whether the folder is there already, as wished. Refuses what can't be, before anything is touched."""
-    parent = os.path.dirname(wish.path)
-    if not os.path.isabs(wish.path) or os.path.normpath(wish.path) != wish.path or parent == wish.path:
+def check_path(layout: Layout, path: str, image_id: str) -> str:
+    """The folder in which a new one of that path can be made. Refuses what can't be, before anything is touched."""
+    parent = os.path.dirname(path)
+    if not os.path.isabs(path) or os.path.normpath(path) != path or parent == path:
         raise ResilientVmError(
-            f"resilient_vm_restore_path {wish.path!r} is not the plain absolute path of a folder; "
-            f"name one like /srv/{layout.vm}-{wish.image_id}"
+            f"resilient_vm_restore_path {path!r} is not the plain absolute path of a folder; "
+            f"name one like /srv/{layout.vm}-{image_id}"
         )
     home = os.path.realpath(layout.home)
-    if os.path.commonpath([home, os.path.realpath(wish.path)]) == home:
+    if os.path.commonpath([home, os.path.realpath(path)]) == home:
         raise ResilientVmError(
-            f"{wish.path} lies in {home}, where this collection keeps what it works with; name another folder"
+            f"{path} lies in {home}, where this collection keeps what it works with; name another folder"
         )
     if not os.path.isdir(parent):
         raise ResilientVmError(f"there is no folder {parent} on this machine; make it, or name another path")
+    return parent
+
+
+def examine(layout: Layout, wish: Wish) -> bool:
+    """Whether the folder is there already, as wished. Refuses what can't be, before anything is touched."""
+    parent = check_path(layout, wish.path, wish.image_id)
     if os.path.lexists(wish.path):
         _check_laid(layout, wish)
         return True
@@ -146,20 +157,45 @@ def check_room(layout: Layout, wish: Wish, parent: str) -> None:
     needed = {parent: 0 if shared else wish.bytes_allocated}
     needed[parent if same else place] = needed.get(parent if same else place, 0) + wish.bytes_arriving
     for folder, count in needed.items():
-        room = os.statvfs(folder)
-        free = room.f_bavail * room.f_frsize
-        if free < count + wish.reserve_bytes:
-            raise ResilientVmError(
-                f"no space for the restore: {folder} has {human_size(free)} free, image {wish.image_id} needs "
-                f"{human_size(count)} there and {human_size(wish.reserve_bytes)} stay in reserve; add space, name "
-                "another path, or lower resilient_vm_reserve_bytes"
-            )
+        check_free(folder, count, wish.image_id, wish.reserve_bytes)
+
+
+def check_free(folder: str, needed_bytes: int, image_id: str, reserve_bytes: int) -> None:
+    """Refuse what would leave less than the reserve on a folder's filesystem."""
+    room = os.statvfs(folder)
+    free = room.f_bavail * room.f_frsize
+    if free < needed_bytes + reserve_bytes:
+        raise ResilientVmError(
+            f"no space for the restore: {folder} has {human_size(free)} free, image {image_id} needs "
+            f"{human_size(needed_bytes)} there and {human_size(reserve_bytes)} stay in reserve; add space, name "
+            "another path, or lower resilient_vm_reserve_bytes"
+        )
 
 
 def work_folder(path: str) -> str:
     """Where a folder is made before it gets its name."""
     parent, name = os.path.split(path)
     return os.path.join(parent, f".{name}.restoring")
+
+
+@contextlib.contextmanager
+def appearing(path: str, mode: int = 0o700) -> Iterator[str]:
+    """A folder to be filled, root's alone; it gets its name and its mode when all of it is on the disk, or goes."""
+    work = work_folder(path)
+    if os.path.lexists(work):
+        shutil.rmtree(work)
+    os.mkdir(work, 0o700)
+    try:
+        yield work
+        os.chmod(work, mode)
+        fsync_tree(work)
+        if os.path.lexists(path):
+            raise ResilientVmError(f"{path} has appeared meanwhile; move it away, or name another path")
+        os.rename(work, path)
+        fsync_directory(os.path.dirname(path))
+    except BaseException:
+        shutil.rmtree(work)
+        raise
 
 
 def lay(
@@ -169,40 +205,31 @@ def lay(
 
     ``mode`` is the folder's, ``note`` goes into what it says about itself.
     """
-    parent, work = os.path.dirname(wish.path), work_folder(wish.path)
-    if os.path.lexists(work):
-        shutil.rmtree(work)
-    os.mkdir(work, 0o700)
-    try:
+    with appearing(wish.path, mode) as work:
         if wish.store == "images":
             with pinned(Store(layout), wish.image_id) as image:
                 disks = _lay_all(Store(layout), image, wish, work, run)
         else:
             store = RestoreStore(layout)
             disks = _lay_all(store, store.read(wish.image_id), wish, work, run)
-        record = {
-            "schema": 1,
-            "customer": layout.customer,
-            "vm": layout.vm,
-            "image": wish.image_id,
-            "format": wish.format,
-            "restored": _clock.iso(_clock.now(None)),
-            "disks": disks,
-            **(note or {}),
-        }
-        write_json(os.path.join(work, RECORD), record, 0o600)
-        os.chmod(work, mode)
-        fsync_tree(work)
-        if os.path.lexists(wish.path):
-            raise ResilientVmError(f"{wish.path} has appeared meanwhile; move it away, or name another path")
-        os.rename(work, wish.path)
-        fsync_directory(parent)
-    except BaseException:
-        shutil.rmtree(work)
-        raise
+        record = {"format": wish.format, "disks": disks, **(note or {})}
+        write_record(work, layout, wish.image_id, record)
     if wish.store != "images":
         store.erase(wish.image_id)
     return disks
+
+
+def write_record(folder: str, layout: Layout, image_id: str, more: Mapping[str, Any]) -> None:
+    """What a folder says about itself."""
+    record = {
+        "schema": 1,
+        "customer": layout.customer,
+        "vm": layout.vm,
+        "image": image_id,
+        "restored": _clock.iso(_clock.now(None)),
+        **more,
+    }
+    write_json(os.path.join(folder, RECORD), record, 0o600)
 
 
 def _lay_all(store: Store, image: StoredImage, wish: Wish, work: str, run: Runner) -> list[dict[str, Any]]:

@@ -12,6 +12,7 @@ from typing import Any
 from . import _clock
 from ._drill_settings import DRILLS
 from ._errors import ResilientVmError
+from ._files_settings import FILES
 from ._layout import DEFAULT_ROOT
 from ._pin_settings import PINS
 from ._restore_settings import RESTORES
@@ -302,6 +303,7 @@ TABLE: tuple[Setting, ...] = (
     *RESTORES,
     *PINS,
     *DRILLS,
+    *FILES,
     Setting("force", "bool", "Whether an image is taken even though there is one of today.", default=False),
     Setting(
         "erase_images", "bool", "Whether unprotect erases the VM's images too; generations always go.", default=False

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from integration.diary import DAYS, DIARY, Diary
+from integration.diary import DAYS, DIARY, ODD, Diary
 from integration.vault import VM, Vault
 from integration.world import ROOT, World
 
@@ -65,11 +65,13 @@ def diary(world: World, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Di
     elif DIARY not in world.on("a", "virsh list --name").split():
         world.lab("guest", "start", DIARY, "--on", "a")
         world.lab("guest", "wait", DIARY, "--on", "a")
-    world.play("site", inventory=[extra])
     diary = Diary(world, extra)
     for host in ("a", "b", "c"):
         world.on(host, "rm -rf /srv/*")
     if not world.images(DIARY):
+        world.play("site", inventory=[extra])
+        # What test_restore_files takes out again.
+        world.in_guest(DIARY, ODD)
         for day in DAYS:
             diary.daily(day)
     yield diary

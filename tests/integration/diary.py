@@ -11,11 +11,22 @@ from typing import Any
 
 from integration.world import STORE, Played, World
 
-__all__ = ["DAYS", "DIARY", "TARGETS", "Diary", "image_of"]
+__all__ = ["DAYS", "DIARY", "ODD", "TARGETS", "Diary", "image_of"]
 
 DIARY = "diary"
 DAYS = (1, 2, 3)
 TARGETS = ("vda", "vdb")
+# Files that a restore of single files must get right, or leave alone.
+ODD = r"""
+PATH=/bin; for name in chmod chown mkfifo; do ln -sf busybox /bin/$name; done
+mkdir -p /disk/vda/odd/private && cd /disk/vda/odd
+printf 'tuesday\0\377' > plain; chown 1000:1001 plain; chmod 604 plain
+printf 'new line' > "new
+line"; printf latin > "$(printf 'ca\351')"; printf utf > 'café'
+ln -s /etc/shadow away; ln -s ../odd/plain near; ln plain same
+cat plain > lends; chmod 4755 lends; mknod null c 1 3; mkfifo pipe
+chown 7:8 private; chmod 2711 private; printf inside > private/file; chmod 0 private/file
+"""
 # What a restore must never touch: images, generations, state, definitions of machines, what runs.
 _TREE = r"""
 cd /var/lib/resilient-vm/acme/diary

@@ -46,6 +46,8 @@ BASE_PACKAGES = (
     *("qemu-system-x86", "qemu-utils", "ovmf", "swtpm", "swtpm-tools", "dmidecode"),
     *("libvirt-daemon-system", "libvirt-clients", "libvirt-daemon-driver-qemu", "dnsmasq-base"),
     *("python3-libvirt", "python3-libnbd", "libnbd-bin"),
+    # For the backup storage, to take single files out of images.
+    *("python3-guestfs", "libguestfs-xfs"),
     # What tests/bench measures itself against.
     "virtnbdbackup",
 )

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 
 from . import cgroups, guestcli, lifecycle, machine, network
 from .config import DEFAULT_DISK, DEFAULT_RELEASE, MACHINES, RELEASES, Lab, LabError
-from .guestkit import boot_files
+from .guestkit import boot_files, give_kernel
 
 __all__ = ["build_parser", "main"]
 
@@ -74,6 +74,7 @@ def build_parser() -> argparse.ArgumentParser:
     command("heal", heal, "Plug a machine's network cable in again.", host=True)
     sub = command("shape", shape, "Limit a machine's network both ways.", host=True)
     sub.add_argument("rate", help="a rate such as 200mbit, or off")
+    command("kernel", kernel, "Give a machine the guests' kernel, for programs that boot one themselves.", host=True)
     guestcli.add_commands(command("guest", guestcli.dispatch, "Make and handle virtual machines on the machines."))
     # The supervisor of one machine, started by `up` in a mount namespace of its own.
     sub = commands.add_parser("_machine")
@@ -195,6 +196,11 @@ def heal(lab: Lab, options: argparse.Namespace) -> None:
 def shape(lab: Lab, options: argparse.Namespace) -> None:
     """Run ``lab shape``."""
     network.shape(lab, options.host, options.rate)
+
+
+def kernel(lab: Lab, options: argparse.Namespace) -> None:
+    """Run ``lab kernel``."""
+    give_kernel(lab, options.host)
 
 
 def supervise(lab: Lab, options: argparse.Namespace) -> int:

@@ -15,9 +15,10 @@ from pathlib import Path
 from .base import cache_lock, recipe_hash
 from .config import Lab, LabError
 from .cpio import Archive
+from .machine import in_machine, run_in
 from .shell import log, run
 
-__all__ = ["CMDLINE", "MIB", "UEFI_DATA_START", "boot_files", "data_disk", "ensure_kit", "system_disk"]
+__all__ = ["CMDLINE", "MIB", "UEFI_DATA_START", "boot_files", "data_disk", "ensure_kit", "give_kernel", "system_disk"]
 
 SOURCES = Path(__file__).resolve().parents[1] / "guest"
 # One release for all guests, whatever the box and the machines run: a guest must not differ between boxes.
@@ -105,6 +106,17 @@ def newest_kernel(packages: Path) -> Path:
     if not found:
         raise LabError(f"no kernel among the guests' packages in {packages}")
     return found[-1]
+
+
+def give_kernel(lab: Lab, machine: str) -> None:
+    """Lay the guests' kernel and its modules on a machine: for programs there that boot a small machine themselves."""
+    packages = unpacked_packages(lab)
+    kernel = newest_kernel(packages).name
+    release = kernel.removeprefix("vmlinuz-")
+    script = 'tar -C "$1" -c "boot/$2" "lib/modules/$3" | (shift 3 && "$@")'
+    unpack = [*in_machine(lab, machine), "tar", "-C", "/", "--keep-directory-symlink", "-x"]
+    run(["bash", "-o", "pipefail", "-c", script, "kernel", str(packages), kernel, release, *unpack])
+    run_in(lab, machine, ["depmod", release])
 
 
 def build_initrd(packages: Path, target: Path) -> None:

@@ -194,9 +194,8 @@ def test_modes(tmp_path: Path, part: str, path: str, mode: int) -> None:
 def test_a_key_may_ask_for_nothing_but_its_verbs_for_its_vm(hypervisor: World, tmp_path: Path) -> None:
     hypervisor.do()
     entries = hypervisor.read("root/acme/.ssh/authorized_keys").splitlines()[1:]
-    assert entries == [
-        f'restrict,command="/usr/local/bin/resilient-vm forced acme/erp send,receive,restore,mend,lend" {KEY} acme/erp@c'
-    ]
+    verbs = "send,receive,restore,mend,lend"
+    assert entries == [f'restrict,command="/usr/local/bin/resilient-vm forced acme/erp {verbs}" {KEY} acme/erp@c']
     storage = World(tmp_path / "c", "backup_storage", keys={"a": KEY, "b": OTHER_KEY})
     (tmp_path / "c").mkdir()
     storage.do()
