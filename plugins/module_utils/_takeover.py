@@ -129,6 +129,10 @@ def decide(plan: Mapping[str, Any], facts: Facts, confirm: str = "", scheduled: 
     }
     if state and phase == _OVER:
         return _over(plan, state, known, found)
+    runs = (known.get("domain") or {}).get("state") == "running"
+    if resumed and runs and (known.get("state") or {}).get("epoch") == epoch:
+        # Started by a run that was cut off afterwards: it is the one whose guest answers, and only its end is missing.
+        return Decision("take", f"{plan['vm']} runs on {taker} already", nonce="", **found)
     if scheduled and confirm:
         raise ResilientVmError(
             f"resilient_vm_confirm is set in a scheduled job: it is somebody's word that {active} is off now; start "
