@@ -18,6 +18,7 @@ import time
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
+from datetime import datetime
 from typing import Any, Callable
 
 from . import _address, _change, _fence, _host, _laid_plan, _takeover
@@ -99,7 +100,7 @@ class Alone:
     def go(self, confirm: str, command: str) -> None:
         """Bring the VM to run here, or say why not: ResilientVmError, with the ``command`` that goes on if there is
         one. May be run again after it was cut off anywhere."""
-        begun = self.clock()
+        begun, looked = self.clock(), utc_now()
         facts = self._facts()
         state: Mapping[str, Any] = facts.hosts[self.plan["backup_storage"]]["state"]
         if self._lives_here(state):
@@ -113,7 +114,7 @@ class Alone:
         elif decision.action == "confirm":
             raise ResilientVmError(self._demand(decision, command))
         else:
-            self._take(decision, state, begun)
+            self._take(decision, state, begun, looked)
 
     @property
     def _who(self) -> str:
@@ -187,8 +188,8 @@ class Alone:
         withdraw(self.layout, decision.new_epoch)
         return _takeover.demand(asdict(decision), self.plan["vm"], nonce, command)
 
-    def _take(self, decision: Decision, state: Mapping[str, Any], begun: float) -> None:
-        document = state if decision.resumed else self._claimed(decision)
+    def _take(self, decision: Decision, state: Mapping[str, Any], begun: float, looked: datetime) -> None:
+        document = state if decision.resumed else self._claimed(decision, looked)
         given = {
             "domain": self.plan["domain"],
             "host": self.host,
@@ -218,9 +219,9 @@ class Alone:
                 f"{self.plan['guest_wait_seconds']} seconds; look at its console here"
             )
 
-    def _claimed(self, decision: Decision) -> dict[str, Any]:
+    def _claimed(self, decision: Decision, looked: datetime) -> dict[str, Any]:
         """Have the backup storage decide it. From the intent on, the other host gets no confirmation from this one."""
-        intend(self.layout, decision.new_epoch, utc_now())
+        intend(self.layout, decision.new_epoch, utc_now(), unasked_since=looked)
         claim = Claim("take", decision.epoch, decision.nonce, self.user, decision.evidence)
         try:
             return dict(self.storage.ask(claim)["state"])

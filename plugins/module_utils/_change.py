@@ -5,11 +5,15 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import os
-from collections.abc import Mapping
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, Callable
 
 from . import _journal, _transitions, _word
 from ._clock import iso, of_epoch
@@ -20,7 +24,9 @@ from ._layout import Layout
 from ._state import State, followed, stepped
 from ._transitions import Transition
 
-__all__ = ["Request", "ask", "change", "follow", "held", "record", "told"]
+__all__ = ["Request", "ask", "change", "follow", "held", "record", "refuse_asked", "told", "undisturbed"]
+
+_TRIES, _PAUSE_SECONDS = 50, 0.1
 
 
 @dataclass(frozen=True)
@@ -51,15 +57,59 @@ def told(layout: Layout) -> str:
 
     Raises ResilientVmError on a host that is about to take the VM over: what it says would be outdated in a moment.
     """
-    os.utime(layout.asked)
-    state = held(layout)
-    intent = read_json(layout.intent)
+    with _asked(layout, fcntl.LOCK_SH) as free:
+        if not free:
+            raise ResilientVmError(f"{layout.name} is being decided on here at this moment; ask again")
+        os.utime(layout.asked)
+        state = held(layout)
+        intent = read_json(layout.intent)
     if intent is not None and intent["epoch"] > state.epoch:
         raise ResilientVmError(
             f"{layout.name} is being taken over here, to epoch {intent['epoch']}; run failover again, which goes on "
             "with it or takes it back"
         )
     return f"{state.epoch} {state.active}"
+
+
+@contextmanager
+def _asked(layout: Layout, operation: int) -> Iterator[bool]:
+    """Hold the file by which questions are known, if it is free; never waits. The kernel lets go of it after a crash."""
+    descriptor = os.open(layout.asked, os.O_RDONLY)
+    try:
+        free = True
+        try:
+            fcntl.flock(descriptor, operation | fcntl.LOCK_NB)
+        except OSError as error:
+            if error.errno not in (errno.EWOULDBLOCK, errno.EACCES):
+                raise
+            free = False
+        yield free
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def undisturbed(layout: Layout, sleep: Callable[[float], None] = time.sleep) -> Iterator[None]:
+    """Nobody is told anything from this machine meanwhile: a question is known before a takeover is decided on, or is
+    answered by what it decided."""
+    for _try in range(_TRIES):
+        with _asked(layout, fcntl.LOCK_EX) as free:
+            if free:
+                yield
+                return
+        # Whoever is told something holds it for a moment.
+        sleep(_PAUSE_SECONDS)
+    raise ResilientVmError(f"{layout.asked} is held by another process; see which one, and run again")
+
+
+def refuse_asked(layout: Layout, state: State, since: datetime) -> None:
+    """Raises ResilientVmError when a host has asked since then whether it may run the VM: so it is up."""
+    asked = of_epoch(os.stat(layout.asked).st_mtime)
+    if asked >= since:
+        raise ResilientVmError(
+            f"{state.active} asked at {iso(asked)} whether it may run {state.name}, so it is up; look at it again, and "
+            "begin anew"
+        )
 
 
 def ask(layout: Layout, epoch: int) -> str:
@@ -88,7 +138,10 @@ def change(layout: Layout, request: Request, now: datetime, dry: bool = False) -
     step = _transitions.named(request.transition)
     if dry:
         return _decided(layout, request, step, now)
-    with locked(layout.lock, request.transition):
+    with ExitStack() as stack:
+        stack.enter_context(locked(layout.lock, request.transition))
+        if request.unasked_since is not None or request.nonce is not None:
+            stack.enter_context(undisturbed(layout))
         found, after = _decided(layout, request, step, now)
         record(layout, after, request.who, request.transition, now, request.evidence)
     return found, after
@@ -102,12 +155,7 @@ def _decided(layout: Layout, request: Request, step: Transition, now: datetime) 
         # By the real clock, which is also that of whoever asked.
         since = _word.check(layout, request.nonce, request.epoch, utc_now())
     if since is not None:
-        asked = of_epoch(os.stat(layout.asked).st_mtime)
-        if asked >= since:
-            raise ResilientVmError(
-                f"{found.active} asked at {iso(asked)} whether it may run {found.name}, so it is up; look at it "
-                "again, and begin anew"
-            )
+        refuse_asked(layout, found, since)
     return found, after
 
 

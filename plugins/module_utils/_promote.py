@@ -21,7 +21,7 @@ from typing import Any, Callable
 from xml.etree import ElementTree
 
 from . import _address, _clock, _definition, _drill, _look, _standby_xml
-from ._change import held
+from ._change import held, refuse_asked, undisturbed
 from ._errors import ResilientVmError
 from ._files import clone_descriptor, fsync_directory, fsync_tree, locked, read_json, write_json
 from ._gate import Gate
@@ -53,10 +53,10 @@ def _lock(layout: Layout, sleep: Callable[[float], None] = time.sleep) -> Iterat
         yield
 
 
-def intend(layout: Layout, epoch: int, now: datetime, dry: bool = False) -> bool:
+def intend(layout: Layout, epoch: int, now: datetime, dry: bool = False, unasked_since: datetime | None = None) -> bool:
     """Say, on the host, that it is about to take the VM over: from then on it confirms nothing to the other host.
 
-    Returns whether it had not been said yet.
+    Returns whether it had not been said yet. Raises ResilientVmError when that one was confirmed since it was looked at.
     """
     state = held(layout)
     if state.epoch >= epoch:
@@ -66,12 +66,15 @@ def intend(layout: Layout, epoch: int, now: datetime, dry: bool = False) -> bool
             f"this host holds epoch {state.epoch} of {layout.name} and is to take it over at epoch {epoch}: it has "
             "missed a change; run the site playbook"
         )
-    if (read_json(layout.intent) or {}).get("epoch") == epoch:
-        return False
-    if not dry:
-        folder = os.stat(layout.directory)
-        said = {"epoch": epoch, "when": _clock.iso(now)}
-        write_json(layout.intent, said, 0o640, (folder.st_uid, folder.st_gid))
+    with undisturbed(layout) if unasked_since is not None else ExitStack():
+        if unasked_since is not None:
+            refuse_asked(layout, state, unasked_since)
+        if (read_json(layout.intent) or {}).get("epoch") == epoch:
+            return False
+        if not dry:
+            folder = os.stat(layout.directory)
+            said = {"epoch": epoch, "when": _clock.iso(now)}
+            write_json(layout.intent, said, 0o640, (folder.st_uid, folder.st_gid))
     return True
 
 

@@ -124,10 +124,8 @@ def decide(plan: Mapping[str, Any], facts: Facts, confirm: str = "", scheduled: 
         # Decided for the data that it will have.
         held = {**held, "current": newer}
         facts = replace(facts, standbys={**facts.standbys, taker: held})
-    # One that a run has started before it was cut off: what answers is itself.
-    started = resumed and (known.get("domain") or {}).get("state") == "running"
     stranger = facts.address.get("mac") and not facts.address["own"] and plan["despite_findings"]
-    seen = {**_seen(plan, facts, active, taker), **({"vm_answers": False} if started or stranger else {})}
+    seen = {**_seen(plan, facts, active, taker), **({"vm_answers": False} if stranger else {})}
     if state and seen["seen_by_standby"] is not None and seen["seen_by_backup_storage"] is not None:
         problems = unfit(plan, facts, state, taker)
         if problems:
@@ -147,6 +145,10 @@ def decide(plan: Mapping[str, Any], facts: Facts, confirm: str = "", scheduled: 
     }
     if state and phase == _OVER:
         return _over(plan, state, known, found)
+    runs = (known.get("domain") or {}).get("state") == "running"
+    if resumed and runs and (known.get("state") or {}).get("epoch") == epoch:
+        # Started by a run that was cut off afterwards: it is the one whose guest answers, and only its end is missing.
+        return Decision("take", f"{plan['vm']} runs on {taker} already", nonce="", **found)
     if scheduled and confirm:
         raise ResilientVmError(
             f"resilient_vm_confirm is set in a scheduled job: it is somebody's word that {active} is off now; start "
@@ -167,13 +169,13 @@ def decide(plan: Mapping[str, Any], facts: Facts, confirm: str = "", scheduled: 
         **seen,
     )
     verdict = _evidence.decide(evidence)
-    used = "" if started else _address.objection(plan["vm"], taker, facts.address, plan["despite_findings"])
+    used = _address.objection(plan["vm"], taker, facts.address, plan["despite_findings"])
     # Where its address answers it is worth more who that is.
     if used and (verdict.action != "refuse" or evidence.vm_answers):
         raise ResilientVmError(f"{plan['vm']} is not taken over: {used}")
     if verdict.action == "refuse":
         raise ResilientVmError(f"{plan['vm']} is not taken over: {verdict.why}")
-    found.update(evidence=evidence.as_dict(), address={} if started else dict(facts.address), remarks=remarks)
+    found.update(evidence=evidence.as_dict(), address=dict(facts.address), remarks=remarks)
     if brings:
         return Decision("bring", _newer.why(storage, taker, held), nonce="", **found)
     # A host that is off needs nobody's word, which may be too old by now.

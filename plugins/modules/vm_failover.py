@@ -45,6 +45,11 @@ options:
     description: Epoch of the VM once it is taken over.
     type: int
     required: true
+  unasked_since:
+    description:
+      - When this host began to look for the other one, by its own clock. With O(state=intended) it fails when that one has
+        asked here since then whether it may run the VM.
+    type: str
   document:
     description: The backup storage's state document after its step. Required with O(state=running).
     type: dict
@@ -151,6 +156,7 @@ def argument_spec() -> dict[str, Any]:
         "host": {"type": "str"},
         "domain": {"type": "str"},
         "epoch": {"type": "int", "required": True},
+        "unasked_since": {"type": "str"},
         "document": {"type": "dict"},
         "point": {"type": "str"},
         "who": {"type": "str"},
@@ -175,8 +181,9 @@ def main() -> None:
         else:
             intends = given["state"] == "intended"
             now = _clock.now(given["now"])
+            since = _clock.parse(given["unasked_since"], "unasked_since") if given["unasked_since"] else None
             changed = (
-                intend(layout, given["epoch"], now, module.check_mode)
+                intend(layout, given["epoch"], now, module.check_mode, since)
                 if intends
                 else withdraw(layout, given["epoch"], module.check_mode)
             )

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 import yaml
 from lab.rvmlab.cli import build_parser
-from tools import transitions
+from tools import transitions, truth_table
 from tools.checks.main import _arguments
 
 from ansible_collections.edgecloud.resilient_vm.plugins.module_utils import _mover
@@ -49,6 +49,12 @@ def test_the_page_on_takeover_shows_the_table_of_transitions() -> None:
     assert transitions.written(transitions.PAGE.read_text(encoding="utf-8")) == transitions.PAGE.read_text(
         encoding="utf-8"
     )
+
+
+def test_the_page_on_takeover_shows_the_truth_table() -> None:
+    """If not: run tests/tools/truth_table.py."""
+    page = truth_table.PAGE.read_text(encoding="utf-8")
+    assert truth_table.written(page) == page
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name_of)

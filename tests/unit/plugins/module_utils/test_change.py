@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import dataclasses
+import fcntl
 import os
 import tempfile
 from datetime import datetime, timedelta, timezone
@@ -122,6 +123,36 @@ def test_a_host_that_is_about_to_take_it_over_confirms_nothing(storage: Layout) 
     # Once it has been decided, the intent is void.
     _change.change(storage, asked("fail_over"), START)
     assert _change.told(storage) == "2 b"
+
+
+def test_nobody_is_told_anything_while_a_takeover_is_decided(storage: Layout, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is told in that moment would be outdated, and known too late."""
+    Path(storage.asked).touch()
+    os.utime(storage.asked, (START.timestamp(),) * 2)
+    told: list[str] = []
+    record = _change.record
+
+    def asked_meanwhile(*given: object) -> None:
+        with pytest.raises(ResilientVmError) as refused:
+            _change.told(storage)
+        told.append(str(refused.value))
+        record(*given)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(_change, "record", asked_meanwhile)
+    request = dataclasses.replace(asked("fail_over"), unasked_since=START + timedelta(seconds=1))
+    _change.change(storage, request, START)
+    assert told == ["acme/erp is being decided on here at this moment; ask again"]
+    assert _change.told(storage) == "2 b"
+
+
+def test_a_takeover_does_not_wait_for_ever_for_whoever_is_told_something(storage: Layout) -> None:
+    Path(storage.asked).touch()
+    with (
+        _change._asked(storage, fcntl.LOCK_SH),
+        pytest.raises(ResilientVmError, match="is held by another process"),
+        _change.undisturbed(storage, lambda _seconds: None),
+    ):
+        raise AssertionError("it is disturbed")
 
 
 def test_check_mode_tells_and_writes_nothing(storage: Layout) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import os
 from dataclasses import replace
-from datetime import datetime, timezone
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -60,6 +60,15 @@ def test_no_intent_where_it_is_decided_already_or_a_change_was_missed(host: Layo
     with pytest.raises(ResilientVmError, match="it has missed a change; run the site playbook"):
         _promote.intend(host, 3, NOW)
     assert not os.path.exists(host.intent)
+
+
+def test_no_intent_for_a_host_that_was_confirmed_since_it_was_looked_at(host: Layout) -> None:
+    Path(host.asked).touch()
+    os.utime(host.asked, (NOW.timestamp(),) * 2)
+    with pytest.raises(ResilientVmError, match="a asked at 2026-01-14T11:30:00Z whether it may run acme/erp"):
+        _promote.intend(host, 2, NOW, unasked_since=NOW)
+    assert not os.path.exists(host.intent)
+    assert _promote.intend(host, 2, NOW, unasked_since=NOW + timedelta(seconds=1))
 
 
 @pytest.mark.parametrize(("active", "epoch"), [("a", 2), ("b", 1), ("b", 3)])

@@ -49,6 +49,16 @@ def test_a_run_that_was_cut_off_goes_on_and_looks_again() -> None:
         decide(PLAN, facts(state=begun, own=STATE, looks={**DARK, CONTROL: {"a": "ssh answers"}}))
 
 
+def test_a_run_that_was_cut_off_after_the_start_only_ends() -> None:
+    """The guest that answers is the one at b, and whether a is up again is of no account any more."""
+    begun = {"epoch": 2, "active": "b", "standby": "a", "phase": "failing_over"}
+    up = {**DARK, "b": {"a": "", "c": "x", "erp": "port 443 answers"}, CONTROL: {"a": "ssh answers"}}
+    decision = decide(PLAN, facts(state=begun, domain="running", looks=up))
+    assert (decision.action, decision.resumed, decision.why) == ("take", True, "erp runs on b already")
+    with pytest.raises(ResilientVmError, match="shut it down there"):
+        decide(PLAN, facts(state=begun, own=STATE, domain="running", looks=up))
+
+
 def test_the_limit_of_what_may_be_lost_is_the_operators_and_binds_nobody_half_way() -> None:
     begun = {"epoch": 2, "active": "b", "standby": "a", "phase": "failing_over"}
     assert decide({**PLAN, "max_data_loss_hours": 1}, facts(state=begun, own=STATE)).action == "take"

@@ -1,0 +1,149 @@
+# Copyright (c) 2026, edgecloud.resilient_vm contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The playbooks failover and failover_undo, task by task as the role failover has them."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from typing import Any
+
+from unit.simulation import disks, product
+from unit.simulation.machine import Machine
+from unit.simulation.playbook import Run, Steps, ask, look
+from unit.simulation.product import CONTROL, Failed
+
+from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._clock import iso
+
+__all__ = ["failover", "undo"]
+
+
+def _look(run: Run) -> Generator[str, None, dict[str, Any]]:
+    world = run.world
+    now = iso(world.control_now())
+    yield "look | Ask the backup storage about the VM"
+    hosts = {"c": run.fact("c", disks.facts, now)}
+    goes, comes = product.taker(world, hosts["c"].get("state"))
+    yield "look | Begin to look from both"
+    began = {name: iso(world.machines[name].now()) for name in ("c", comes)}
+    looks = look(run, ("c", comes), ("a", "b", "c"))
+    lie = world.machines[goes].up
+    yield "look | Try the active host from the control node"
+    looks[CONTROL] = {goes: "ssh answers" if world.reaches(CONTROL, goes) else ""}
+    yield "look | Ask the host that would take it over"
+    hosts[comes] = run.fact(comes, disks.facts, now)
+    yield "look | Ask it about its generations"
+    standbys = {comes: run.fact(comes, disks.standby_facts)}
+    # Whoever says now that the host is off is wrong.
+    return {"hosts": hosts, "standbys": standbys, "looks": looks, "began": began, "fenced": [], "lie": lie}
+
+
+def _fence(run: Run, answers: dict[str, Any], goes: str, comes: str) -> Generator[str, None, dict[str, Any]]:
+    fenced: list[tuple[str, Any]] = []
+    tasks = (
+        "fence | Power it off from the backup storage",
+        "fence | Power it off from the host that would take it over",
+    )
+    for machine, task in zip(("c", comes), tasks):
+        yield task
+        if not fenced or fenced[0][1].get("power") != "off":
+            fenced.append((machine, run.fact(machine, product.fence, run.world.fence(goes))))
+    again = yield from _look(run)
+    return {**again, "fenced": fenced}
+
+
+def failover(run: Run, confirm: str = "", scheduled: bool = False) -> Steps:
+    world = run.world
+    answers = yield from _look(run)
+    yield "decide | Decide what may be done"
+    decision = product.failover(world, answers, confirm, scheduled)
+    if decision.action == "fence":
+        answers = yield from _fence(run, answers, decision.active, decision.taker)
+        yield "decide | Decide what may be done"
+        decision = product.failover(world, answers, confirm, scheduled)
+    if decision.action == "nothing":
+        return decision.why
+    if decision.action == "confirm":
+        yield from _ask_for_the_word(run, decision)
+    return (yield from _take(run, decision, answers))
+
+
+def _ask_for_the_word(run: Run, decision: Any) -> Steps:
+    yield "ask | Keep what the word must end in"
+    number = run.call("c", product.nonce, decision.epoch)
+    yield "ask | See that nothing is under way there"
+    run.call(decision.taker, _withdraw, decision.new_epoch)
+    yield "ask | Ask for the operator's word"
+    raise Failed(product.demand(decision, number))
+
+
+def _take(run: Run, decision: Any, answers: dict[str, Any]) -> Steps:
+    world, taker = run.world, decision.taker
+    decided = answers["hosts"]["c"]["state"]
+    if not decision.resumed:
+        lie = answers["lie"]
+        try:
+            yield "take | Say there that it is about to be taken over"
+            run.call(taker, _intend, decision.new_epoch, answers["began"][taker])
+            yield "take | Decide it on the backup storage"
+            since = "" if decision.nonce else answers["began"]["c"]
+            words = {"nonce": decision.nonce, "unasked_since": since}
+            decided = run.call("c", world.decide, "fail_over", decision.epoch, "failover", **words)
+            if lie:
+                world.lies.add((decision.active, decision.epoch))
+        except Failed:
+            yield "take | See that nobody has decided it"
+            undecided = run.fact("c", _undecided, decision.epoch)
+            if undecided["answered"]:
+                yield "take | Take it back there"
+                run.call(taker, _withdraw, decision.new_epoch)
+            raise
+    yield "take | Start it"
+    run.call(taker, product.promote, decided, decision.new_epoch)
+    yield "take | Write it down on the backup storage"
+    over = run.call("c", world.decide, "finish_failover", decision.new_epoch, "failover")
+    yield "take | Write it down there"
+    run.call(taker, world.follow, over)
+    return f"erp runs on {taker}, taken over from {decision.active}; {decision.why}"
+
+
+def _intend(machine: Machine, epoch: int, began: str) -> None:
+    product.intend(machine, epoch, began)
+    machine.world.say(f"{machine.name} says that it takes erp over, at epoch {epoch}")
+
+
+def _withdraw(machine: Machine, epoch: int) -> None:
+    if product.withdraw(machine, epoch):
+        machine.world.say(f"{machine.name} takes back that it would take erp over")
+
+
+def _undecided(machine: Machine, epoch: int) -> dict[str, Any]:
+    return {"answered": True, "nonce": product.nonce(machine, epoch)}
+
+
+def undo(run: Run, confirm: bool = False) -> Steps:
+    """failover_undo. ``confirm``: with the word that it asks for."""
+    world = run.world
+    answers = yield from ask(run)
+    yield "undo | Decide whether it goes back"
+    decision = product.undo(world, answers, "")
+    if decision.action == "confirm":
+        if not confirm:
+            raise Failed(f"{decision.why}; when that is what you want, run again with the word")
+        decision = product.undo(world, answers, decision.word)
+    document = answers["hosts"]["c"]["state"]
+    if decision.action == "undo":
+        yield "go_back | Shut it down where it was taken over"
+        run.call(decision.active, product.shut_down)
+        yield "go_back | Have it live where it was taken from"
+        document = run.call("c", world.decide, "undo_failover", decision.epoch, "failover_undo")
+    yield "go_back | Tell the host that it leaves"
+    run.call(document["standby"], world.follow, document)
+    if answers["hosts"][document["standby"]]["domain"]["exists"]:
+        yield "go_back | See that it is down there"
+        run.call(document["standby"], product.shut_down)
+    yield "go_back | Tell the host that it lives on again"
+    run.call(document["active"], world.follow, document)
+    yield "go_back | Start it where it was taken from"
+    run.call(document["active"], product.start)
+    return f"erp runs on {document['active']}"
