@@ -94,7 +94,7 @@ def main() -> None:
         supports_check_mode=True,
     )
     began = _clock.iso(_clock.now())
-    targets = [Target(each["name"], each["address"], each["port"]) for each in module.params["targets"]]
+    targets = [Target.of(each) for each in module.params["targets"]]
     module.exit_json(changed=False, began=began, seen=look(targets, run, module.params["patience_seconds"]))
 
 
