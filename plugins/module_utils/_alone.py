@@ -155,8 +155,7 @@ class Alone:
 
     def _look(self) -> dict[str, str]:
         wanted = _takeover.targets(self.plan, self.host)
-        targets = [Target(each["name"], each["address"], each["port"]) for each in wanted]
-        return look(targets, self.run, _PATIENCE_SECONDS)
+        return look([Target.of(each) for each in wanted], self.run, _PATIENCE_SECONDS)
 
     def _has_fence(self, answer: Mapping[str, Any]) -> bool:
         active = _takeover.hosts_of(self.plan, answer["state"])[0]

@@ -133,8 +133,7 @@ class Claims:
     def _look(self) -> dict[str, str]:
         plan = _laid_plan.read(self.layout)
         wanted = targets(plan, plan["backup_storage"])
-        found = [Target(each["name"], each["address"], each["port"]) for each in wanted]
-        return look(found, self.run, _PATIENCE_SECONDS)
+        return look([Target.of(each) for each in wanted], self.run, _PATIENCE_SECONDS)
 
     def _refuse_unless(self, state: State, what: str, *allowed: str) -> None:
         if self.holder not in allowed:

@@ -8,9 +8,10 @@ from __future__ import annotations
 import errno
 import shutil
 import socket
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import Any
 
 from ._process import Runner
 
@@ -24,6 +25,11 @@ class Target:
     name: str
     address: str
     port: int | None = None
+
+    @classmethod
+    def of(cls, given: Mapping[str, Any]) -> Target:
+        """As M(vm_look) is given one."""
+        return cls(given["name"], given["address"], given["port"])
 
 
 def look(targets: Sequence[Target], run: Runner, patience_seconds: float) -> dict[str, str]:

@@ -129,7 +129,7 @@ def main() -> None:
     )
     began = _clock.iso(_clock.now())
     given = module.params
-    targets = [Target(each["name"], each["address"], each["port"]) for each in given["targets"]]
+    targets = [Target.of(each) for each in given["targets"]]
     guest = given["guest"]
     with ThreadPoolExecutor(1) as beside:
         address = beside.submit(sighting, guest["address"], guest["domain"], run) if guest else None
