@@ -7,14 +7,17 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
+from unit.libvirt_fakes import World, said
 
 from ansible_collections.edgecloud.resilient_vm.plugins.module_utils import _promote
+from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._address import Sighting
 from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._errors import ResilientVmError
 from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._layout import Layout
 from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._state import State
@@ -101,3 +104,40 @@ def test_a_machine_with_a_generation_id_gets_another_one_and_no_other_machine_ge
     assert renewed.findtext("genid") not in (None, "", old)
     assert renewed.findtext("name") == "erp"
     assert _promote._renewed("<domain><name>erp</name></domain>") == "<domain><name>erp</name></domain>"
+
+
+def test_the_guest_is_up_when_somebody_listens_at_its_address(host: Layout) -> None:
+    """A port that is closed is no service, whoever answers for it."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        asked = replace(
+            promotion(host), guest_address=f"127.0.0.1:{server.getsockname()[1]}", sleep=lambda _pause: None
+        )
+        assert asked.wait_for_port(0) == "answers"
+    assert asked.wait_for_port(0) == "silent"
+    assert set(asked.seconds) == {"port"}
+    assert promotion(host).wait_for_port(0) == "not asked"
+
+
+@pytest.mark.parametrize(("despite", "own"), [(False, False), (False, True), (True, True)])
+def test_it_is_not_started_where_another_has_its_address(
+    host: Layout, monkeypatch: pytest.MonkeyPatch, despite: bool, own: bool
+) -> None:
+    """At the last moment, with everything made: the gate was opened, and nothing runs yet."""
+    holds(host, replace(STATE, active="b", standby="a", epoch=2))
+    os.mkdir(host.running)
+    Path(host.running, _promote.RECORD).write_text('{"epoch": 2, "uuid": "u"}')
+    Path(host.running, "domain.xml").write_text("<domain/>")
+    seen = Sighting("192.0.2.80", ("vmbr0",), "52:54:00:00:00:02", "vmbr0", own)
+    monkeypatch.setattr(_promote._address, "look", lambda *_asked: seen)
+    monkeypatch.setattr(_promote, "define", lambda *_words: None)
+    world = World({"virsh domstate": said("shut off (unknown)\n")})
+    asked = replace(promotion(host), run=world, gate=Open(), guest_address="192.0.2.80:443", despite=despite)
+    with pytest.raises(ResilientVmError, match="erp is not started on b: 52:54:00:00:00:02 answers at"):
+        asked.carry_out()
+    assert not [words for words in world.calls if "start" in words]
+
+
+class Open:
+    """A gate that lets everything through."""
+
+    def open(self, _name: str) -> None: ...
