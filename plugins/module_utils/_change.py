@@ -73,7 +73,7 @@ def told(layout: Layout) -> str:
 
 @contextmanager
 def _asked(layout: Layout, operation: int) -> Iterator[bool]:
-    """Hold the file by which questions are known, if it is free; never waits. The kernel lets go of it after a crash."""
+    """Hold the file by which questions are known, if it is free; never waits. The kernel lets go of it at a crash."""
     descriptor = os.open(layout.asked, os.O_RDONLY)
     try:
         free = True

@@ -30,7 +30,7 @@ from ._restore_store import pinned
 from ._restored_files import RECORD, appearing, check_free, check_path, write_record
 from ._store import Store, StoredImage
 from ._units import MOVER
-from ._unpack import tree_digest, unpack
+from ._unpack import plain, tree_digest, unpack
 
 __all__ = ["Talk", "Wish", "examine", "look", "readable_kernel", "take", "talk"]
 
@@ -88,7 +88,7 @@ class Talk:
             self.end()
             raise ResilientVmError("the appliance gave no answer; run again") from None
         if "error" in answer:
-            raise ResilientVmError(str(answer["error"]))
+            raise ResilientVmError(plain(str(answer["error"])))
         return dict(answer)
 
     def archive(self) -> BinaryIO:

@@ -56,7 +56,7 @@ def _lock(layout: Layout, sleep: Callable[[float], None] = time.sleep) -> Iterat
 def intend(layout: Layout, epoch: int, now: datetime, dry: bool = False, unasked_since: datetime | None = None) -> bool:
     """Say, on the host, that it is about to take the VM over: from then on it confirms nothing to the other host.
 
-    Returns whether it had not been said yet. Raises ResilientVmError when that one was confirmed since it was looked at.
+    Returns whether it had not been said yet. Raises ResilientVmError when that one has asked since it was looked for.
     """
     state = held(layout)
     if state.epoch >= epoch:

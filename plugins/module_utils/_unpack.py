@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import shutil
 import stat
 import tarfile
@@ -23,6 +24,8 @@ from ._restored_files import RECORD
 
 __all__ = ["Laid", "plain", "tree_digest", "unpack"]
 
+# With what Ansible's templates begin.
+_TEMPLATE = re.compile(r"\{(?=[{%#])")
 # How many names are told of what was left out.
 _TOLD = 20
 _COPY_BYTES = 1 << 20
@@ -46,9 +49,10 @@ class Laid:
 
 
 def plain(name: str) -> str:
-    """A guest's file name as it can be shown: no control characters, nothing that is no text."""
+    """A guest's file name as it can be shown: no control characters, nothing that is no text, and no template."""
     shown = name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
-    return "".join(letter if letter.isprintable() else letter.encode("unicode_escape").decode() for letter in shown)
+    text = "".join(letter if letter.isprintable() else letter.encode("unicode_escape").decode() for letter in shown)
+    return _TEMPLATE.sub(r"\\x7b", text)
 
 
 class _Folder:

@@ -47,8 +47,8 @@ options:
     required: true
   unasked_since:
     description:
-      - When this host began to look for the other one, by its own clock. With O(state=intended) it fails when that one has
-        asked here since then whether it may run the VM.
+      - When this host began to look for the other one, by its own clock. With O(state=intended) it fails when that one
+        has asked here since then whether it may run the VM.
     type: str
   document:
     description: The backup storage's state document after its step. Required with O(state=running).

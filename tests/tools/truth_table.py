@@ -53,7 +53,7 @@ class Row:
     outcome: tuple[str, str]
 
     def covers(self, cell: Cell) -> bool:
-        return all(value in allowed for value, allowed in zip(cell, self.values))
+        return all(value in allowed for value, allowed in zip(cell, self.values, strict=True))
 
 
 def room() -> Any:

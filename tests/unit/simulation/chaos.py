@@ -231,9 +231,9 @@ class Chaos:
         state = product.document(self.world.machines["c"])
         runs = [name for name, machine in self.world.machines.items() if machine.runs]
         same = all(product.document(machine)["epoch"] == state["epoch"] for machine in self.world.machines.values())
-        return state["phase"] == "protected" and runs == [state["active"]] and same and self._stands_by(state)
+        return state["phase"] == "protected" and runs == [state["active"]] and same and self._stands_by()
 
-    def _stands_by(self, state: dict[str, object]) -> bool:
+    def _stands_by(self) -> bool:
         run = Run(self.world, "daily", planned.daily)
         while run.step():
             self.watch.look()
@@ -263,7 +263,7 @@ class Chaos:
         return Run(world, "reprotect", planned.reprotect)
 
 
-def simulate(seed: int, steps: int = 60) -> None:
+def simulate(seed: int, steps: int = 100) -> None:
     """One world from its beginning to its end. Raises AssertionError, naming what happened."""
     folder = Path(tempfile.mkdtemp(prefix="rvm-simulation-", dir=_MEMORY if _MEMORY.is_dir() else None))
     try:

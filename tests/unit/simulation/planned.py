@@ -1,7 +1,7 @@
 # Copyright (c) 2026, edgecloud.resilient_vm contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The playbooks daily, reprotect and switchover, task by task as the roles cycle, reprotect and switchover have them."""
+"""The playbooks daily, reprotect and switchover, task by task as their roles have them."""
 
 from __future__ import annotations
 

@@ -81,10 +81,16 @@ def installed(world: World) -> Iterator[None]:
         world.before_writing(path)
         write(path, *given, **more)
 
+    def now() -> datetime:
+        return world.here.now()
+
+    def number(_bytes: int) -> str:
+        return f"{next(numbers):08x}"
+
     with (
-        mock.patch.object(_change, "utc_now", lambda: world.here.now()),
+        mock.patch.object(_change, "utc_now", now),
         mock.patch.object(_files, "write_atomic", watched),
-        mock.patch.object(_word.secrets, "token_hex", lambda _bytes: f"{next(numbers):08x}"),
+        mock.patch.object(_word.secrets, "token_hex", number),
     ):
         yield
 

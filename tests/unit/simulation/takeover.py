@@ -38,13 +38,13 @@ def _look(run: Run) -> Generator[str, None, dict[str, Any]]:
     return {"hosts": hosts, "standbys": standbys, "looks": looks, "began": began, "fenced": [], "lie": lie}
 
 
-def _fence(run: Run, answers: dict[str, Any], goes: str, comes: str) -> Generator[str, None, dict[str, Any]]:
+def _fence(run: Run, goes: str, comes: str) -> Generator[str, None, dict[str, Any]]:
     fenced: list[tuple[str, Any]] = []
     tasks = (
         "fence | Power it off from the backup storage",
         "fence | Power it off from the host that would take it over",
     )
-    for machine, task in zip(("c", comes), tasks):
+    for machine, task in zip(("c", comes), tasks, strict=True):
         yield task
         if not fenced or fenced[0][1].get("power") != "off":
             fenced.append((machine, run.fact(machine, product.fence, run.world.fence(goes))))
@@ -58,7 +58,7 @@ def failover(run: Run, confirm: str = "", scheduled: bool = False) -> Steps:
     yield "decide | Decide what may be done"
     decision = product.failover(world, answers, confirm, scheduled)
     if decision.action == "fence":
-        answers = yield from _fence(run, answers, decision.active, decision.taker)
+        answers = yield from _fence(run, decision.active, decision.taker)
         yield "decide | Decide what may be done"
         decision = product.failover(world, answers, confirm, scheduled)
     if decision.action == "nothing":

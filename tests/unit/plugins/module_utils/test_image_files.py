@@ -45,6 +45,7 @@ class Guest:
         (self.files / "home/anna/notes").write_text("tuesday")
         (self.files / "home/anna/notes").chmod(0o640)
         (self.files / "home/anna/odd\nname").write_text("")
+        os.link(self.files / "home/anna/notes", self.files / "home/anna/same")
         (self.files / "etc").mkdir()
         (self.files / "etc/fstab").write_text("/dev/vda1 /")
         (self.files / "etc/mtab").symlink_to("/proc/mounts")
@@ -74,14 +75,15 @@ def test_files_and_directories_come_out_and_stay(guest: Guest, tmp_path: Path) -
     wish = guest.wish(take=["/etc/fstab", "/etc/mtab", "/home/anna"], path=str(tmp_path / "tuesday"))
     assert examine(guest.layout, wish) is None
     dry = take(guest.layout, wish, dry=True)
-    assert [entry["files"] for entry in dry["found"]] == [1, 1, 3]
+    assert [entry["files"] for entry in dry["found"]] == [1, 1, 4]
     assert not (tmp_path / "tuesday").exists()
     done = take(guest.layout, wish, dry=False)
-    assert done["laid"] == {"files": 5, "bytes": 18, "devices": 0, "stripped": 0, "told": []}
+    assert done["laid"] == {"files": 6, "bytes": 18, "devices": 0, "stripped": 0, "told": []}
     laid = tmp_path / "tuesday"
     assert stat.S_IMODE(laid.stat().st_mode) == 0o700
     assert (laid / "home/anna/notes").read_text() == "tuesday"
     assert stat.S_IMODE((laid / "home/anna/notes").stat().st_mode) == 0o640
+    assert (laid / "home/anna/same").samefile(laid / "home/anna/notes")
     assert os.readlink(laid / "etc/mtab") == "/proc/mounts"
     record = examine(guest.layout, wish)
     assert record is not None
@@ -171,7 +173,7 @@ def test_a_listing_is_cut_and_says_so(guest: Guest) -> None:
     names = [entry["name"] for entry in shown(answer["listings"])[0]["entries"]]
     assert names == ["big", "notes", "odd\\nname"]
     lines = told(answer)
-    assert lines[-1] == "… and 1 more in /home/anna; name a directory in it, or take all of it out"
+    assert lines[-1] == "… and 2 more in /home/anna; name a directory in it, or take all of it out"
     assert any(line.startswith("0640 ") and line.endswith("/home/anna/notes") for line in lines)
     whole = told(look(guest.layout, guest.wish(list=["/home/anna", "/etc/fstab"])))
     assert whole[-2].endswith("/home/anna/\\xff (a name that is no UTF-8)")

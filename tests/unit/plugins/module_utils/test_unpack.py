@@ -164,3 +164,4 @@ def test_a_digest_of_a_folder_shows_every_change(tmp_path: Path, change: Callabl
 
 def test_names_are_shown_in_one_line_and_harmless() -> None:
     assert plain("a\nb\x1b[0m\udcff\u202e é") == "a\\nb\\x1b[0m\\xff\\u202e é"
+    assert plain("{{ lookup('pipe', 'id') }} {a} {%") == "\\x7b{ lookup('pipe', 'id') }} {a} \\x7b%"
