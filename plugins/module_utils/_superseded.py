@@ -24,7 +24,8 @@ __all__ = ["stop"]
 
 
 def stop(gate: Gate) -> int:
-    """Ask about every VM that is active here; close the gate of what moved, and stop it. The unit's exit code."""
+    """Ask about every VM that is active here; close the gate of what moved, and stop it. What a playbook has told of
+    meanwhile is stopped as well. The unit's exit code."""
     with ThreadPoolExecutor(AT_ONCE) as several:
         problems = list(several.map(lambda entry: _look(gate, entry), gate.registry.read()[0]))
     sys.stderr.write("".join(f"resilient-vm: {problem}\n" for problem in problems if problem))
@@ -34,7 +35,9 @@ def stop(gate: Gate) -> int:
 def _look(gate: Gate, entry: Entry) -> str:
     try:
         state = State.from_json(read_json(entry.state), entry.state)
-        told = _told(gate, entry, state) if state.active == entry.host else ""
+        if state.active != entry.host:
+            return _left(gate, entry, state)
+        told = _told(gate, entry, state)
         return _stopped(gate, entry, state, told) if told else ""
     except ResilientVmError as error:
         return str(error)
@@ -52,6 +55,24 @@ def _stopped(gate: Gate, entry: Entry, own: State, told: str) -> str:
     """Close the gate first, so that nothing starts it again. Its disks stay as they are."""
     with contextlib.suppress(FileNotFoundError):
         os.unlink(gate.registry.confirmation(entry.uuid))
+    return _destroyed(gate, entry, own, told)
+
+
+def _left(gate: Gate, entry: Entry, own: State) -> str:
+    """By its own document the VM is another host's, which keeps the gate closed; what was started before runs on.
+
+    Only what was confirmed since the boot of this host can have been started, so nothing else is looked at.
+    """
+    confirmation = gate.registry.confirmation(entry.uuid)
+    if not os.path.exists(confirmation):
+        return ""
+    told = _destroyed(gate, entry, own, f"{own.active} is active since epoch {own.epoch}")
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(confirmation)
+    return told
+
+
+def _destroyed(gate: Gate, entry: Entry, own: State, told: str) -> str:
     virsh = Virsh(gate.run)
     if virsh.state(entry.uuid)[0] in ("", *STOPPED):
         return ""

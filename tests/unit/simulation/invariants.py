@@ -52,8 +52,15 @@ class Watch:
             self._needs_nobody_else(run)
 
     def _vouched(self, documents: dict[str, dict[str, Any]], names: list[str]) -> bool:
-        """Whether one of these hosts was said to be off by mistake, at the epoch that it still holds."""
-        return any((name, documents[name]["epoch"]) in self.world.lies for name in names)
+        """Whether one of these hosts was said to be off by mistake, at the epoch that it still holds.
+
+        Once it is told of a higher one, it has until its next look.
+        """
+        return any(
+            epoch == documents[name]["epoch"] or self.world.looked[name] < documents[name]["epoch"]
+            for name, epoch in self.world.lies
+            if name in names
+        )
 
     def _two(self, documents: dict[str, dict[str, Any]]) -> Iterator[str]:
         runs = [name for name, machine in self.world.machines.items() if machine.runs]

@@ -53,6 +53,8 @@ class World:
         self.plan = product.plan(**settings)
         # Hosts of which somebody said that they are off, at this epoch, while they were not.
         self.lies: set[tuple[str, int]] = set()
+        # The epoch that a host held when it last looked whether the VM was taken over.
+        self.looked = {"a": 0, "b": 0}
         self.lives: list[Life] = []
         self.written = 0
         # {epoch: (transition, the disk as it was where the VM left)}
@@ -187,6 +189,7 @@ class World:
             said = product.stop_superseded(machine)
             if said:
                 self.say(f"{name}, superseded: {said}")
+            self.looked[name] = product.document(machine)["epoch"]
         if machine.waiting:
             self.open_gates(name)
 

@@ -76,9 +76,27 @@ def test_silence_or_anything_but_a_higher_epoch_elsewhere_stops_nothing(world: W
     assert world.running == {UUID} and world.hook() == 0
 
 
-def test_a_host_that_only_stands_by_asks_nobody(world: World) -> None:
+def moves(world: World) -> None:
+    """A playbook tells this host that the VM lives on the other one."""
     state = world.place / "acme" / "erp" / "state.json"
-    state.write_text(json.dumps(replace(OWN, active="b", standby="a").as_dict()))
+    state.write_text(json.dumps(replace(OWN, epoch=4, active="b", standby="a").as_dict()))
+
+
+def test_what_runs_on_where_a_playbook_told_that_it_moved_is_stopped(
+    world: World, capsys: pytest.CaptureFixture[str]
+) -> None:
+    moves(world)
+    assert _superseded.stop(world.gate) == 1
+    assert not world.running and not world.asked
+    assert "acme/erp was stopped on a: b is active since epoch 4" in capsys.readouterr().err
+    assert _superseded.stop(world.gate) == 0
+
+
+def test_a_host_that_only_stands_by_asks_nobody_and_nothing(world: World) -> None:
+    moves(world)
+    world.boots("two")
+    Path(world.gate.registry.confirmation(UUID)).unlink()
+    world.running.add("what libvirt is not asked about")
     assert _superseded.stop(world.gate) == 0
     assert not world.asked
 
