@@ -26,6 +26,7 @@ PLAN: dict[str, Any] = {
     "despite_findings": False,
     "prefer": "time",
     "takeover_point": None,
+    "takeover_steps": [],
     "machine_settings": {name: {"fence_agent": None} for name in "abc"},
 }
 STATE = {

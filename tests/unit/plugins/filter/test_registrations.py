@@ -31,6 +31,8 @@ PLAN = {
     "guest_address": None,
     "guest_wait_seconds": 120,
     "max_data_loss_hours": 48,
+    "prefer": "time",
+    "takeover_steps": [],
     "machine_settings": {
         name: {"fence_agent": "fence_ipmilan", "fence_options": {"ip": "192.0.2.111"}, "fence_seconds": 60}
         for name in "abc"

@@ -122,7 +122,14 @@ class World:
         self.running = True
         self.mark()
         _promote.withdraw(layout, given["epoch"])
-        return {"generation": "g", "data_time": "t", "guest": "answers", "seconds": {"start": 0.1}}
+        return {
+            "generation": "g",
+            "data_time": "t",
+            "guest": "answers",
+            "port": "not asked",
+            "remarks": [],
+            "seconds": {"start": 0.1},
+        }
 
     def ask(self, claim: Claim) -> dict[str, Any]:
         self.mark()
@@ -134,7 +141,7 @@ class World:
 
     def type(self, confirm: str = "", **plan: Any) -> None:
         storage = type("Door", (), {"ask": staticmethod(self.ask)})()
-        given = {**_laid_plan.laid(self.plan), "despite_findings": False, **plan}
+        given = {**_laid_plan.laid(self.plan), "despite_findings": False, "takeover_point": None, **plan}
 
         def run(*_words: Any, **_more: Any) -> Completed:
             return Completed(0, "running" if self.running else "shut off", "")
@@ -164,6 +171,7 @@ def test_it_asks_for_the_word_and_with_it_takes_over(world: World) -> None:
     assert world.running and world.journal() == ["fail_over", "finish_failover"]
     told = "\n".join(world.said)
     assert "erp runs on b (epoch 2), taken over from a" in told
+    assert "not taken, since only the control node can: DNS" in told and "secret" not in told
     kept = [_journal.read(layout.journal)[-1] for layout in (world.b, world.c)]
     assert [entry["who"] for entry in kept] == ["mary@b", "mary@b"]
     assert kept[0]["evidence"] == kept[1]["evidence"]["report"]

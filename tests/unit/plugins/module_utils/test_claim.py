@@ -53,6 +53,8 @@ PLAN: dict[str, Any] = {
     "guest_address": None,
     "guest_wait_seconds": 0,
     "max_data_loss_hours": 48,
+    "prefer": "time",
+    "takeover_steps": [{"name": "DNS", "command": ["secret"]}],
     "machine_settings": {name: {"fence_agent": None, "fence_secrets": {"password": "x"}} for name in "abc"},
 }
 QUESTIONS = [
