@@ -52,6 +52,8 @@ class UnitFiles:
 
     def standing(self, units: Sequence[Unit]) -> Standing:
         """Which of these are enabled, and which are active; a unit that is not there is neither."""
+        # Of a template only instances could be either.
+        units = [unit for unit in units if not unit.name.partition("@")[2].startswith(".")]
         shown = self._run(["systemctl", "show", "--property=UnitFileState,ActiveState", *[unit.name for unit in units]])
         # A paragraph a unit, in the order asked for.
         told = [dict(line.split("=", 1) for line in part.splitlines()) for part in shown.stdout.strip().split("\n\n")]

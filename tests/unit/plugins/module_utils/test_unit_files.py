@@ -33,6 +33,7 @@ class Systemd:
         assert argv[0] == "systemctl" and timeout_seconds >= 60
         verb, names = argv[1], argv[2:]
         if verb == "show":
+            assert not [name for name in names if "@." in name]
             return Completed(0, "\n\n".join(self._shown(name) for name in names[1:]) + "\n", "")
         self.told.append(" ".join(argv[1:]))
         if verb == "enable":
@@ -68,6 +69,12 @@ def test_units_are_laid_enabled_and_started_once(systemd: Systemd, tmp_path: Pat
     assert before == Standing((), ()) and after == Standing(("ask.timer", "boot.service"), ("ask.timer",))
     assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {unit.name: unit.content for unit in units}
     assert settle(systemd, tmp_path, *units)[1:] == (False, [])
+
+
+def test_of_a_template_only_its_file_is_looked_at(systemd: Systemd, tmp_path: Path) -> None:
+    template = Unit("answer@.service", "[Service]\nExecStart=/bin/answer\n")
+    assert settle(systemd, tmp_path, template, TIMER)[2][-1] == "start ask.timer"
+    assert settle(systemd, tmp_path, template, TIMER)[1:] == (False, [])
 
 
 def test_a_dry_run_tells_the_same_and_does_nothing(systemd: Systemd, tmp_path: Path) -> None:
