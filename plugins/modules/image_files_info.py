@@ -41,12 +41,12 @@ options:
 """
 
 EXAMPLES = r"""
-- name: See what anna had that day
+- name: See what there was that day
   edgecloud.resilient_vm.image_files_info:
     customer: acme
     vm: erp
     image_id: 20260107T020000Z
-    paths: [/home/anna]
+    paths: [/data]
   delegate_to: c
   register: listed
 """
@@ -91,7 +91,7 @@ listings:
   type: list
   elements: dict
   sample:
-    - path: /home/anna
+    - path: /data
       total: 1
       entries:
         - name: notes.txt
@@ -124,7 +124,7 @@ told:
   elements: str
   sample:
     - "file system vda1: ext4, 256 MiB, mounted at /"
-    - "0640     1000:1000            512 2026-01-07T02:00:00Z /home/anna/notes.txt"
+    - "0640     1000:1000            512 2026-01-07T02:00:00Z /data/notes.txt"
 """
 
 from ansible.module_utils.basic import AnsibleModule

@@ -53,8 +53,7 @@ def main() -> None:
     disk.write("/etc/debian_version", "12.11\n")
     disk.write("/etc/os-release", 'ID=debian\nVERSION_ID="12"\nPRETTY_NAME="Debian 12"\n')
     disk.mount("/dev/vg0/home", "/home")
-    disk.mkdir("/home/anna")
-    disk.write("/home/anna/xfs", "xfs")
+    disk.write("/home/xfs", "xfs")
     disk.shutdown()
     disk.close()
 

@@ -41,11 +41,11 @@ class Guest:
         self.layout = make_layout(top / "root")
         transfer(Snapshot(IDS[0], [Disk("vda", blocks(2)), Disk("vdb", blocks(1))], None), Store(self.layout))
         self.files = top / "guest"
-        (self.files / "home/anna").mkdir(parents=True)
-        (self.files / "home/anna/notes").write_text("tuesday")
-        (self.files / "home/anna/notes").chmod(0o640)
-        (self.files / "home/anna/odd\nname").write_text("")
-        os.link(self.files / "home/anna/notes", self.files / "home/anna/same")
+        (self.files / "data/anna").mkdir(parents=True)
+        (self.files / "data/anna/notes").write_text("tuesday")
+        (self.files / "data/anna/notes").chmod(0o640)
+        (self.files / "data/anna/odd\nname").write_text("")
+        os.link(self.files / "data/anna/notes", self.files / "data/anna/same")
         (self.files / "etc").mkdir()
         (self.files / "etc/fstab").write_text("/dev/vda1 /")
         (self.files / "etc/mtab").symlink_to("/proc/mounts")
@@ -72,7 +72,7 @@ def refused(work: Callable[[], object]) -> str:
 
 
 def test_files_and_directories_come_out_and_stay(guest: Guest, tmp_path: Path) -> None:
-    wish = guest.wish(take=["/etc/fstab", "/etc/mtab", "/home/anna"], path=str(tmp_path / "tuesday"))
+    wish = guest.wish(take=["/etc/fstab", "/etc/mtab", "/data/anna"], path=str(tmp_path / "tuesday"))
     assert examine(guest.layout, wish) is None
     dry = take(guest.layout, wish, dry=True)
     assert [entry["files"] for entry in dry["found"]] == [1, 1, 4]
@@ -81,9 +81,9 @@ def test_files_and_directories_come_out_and_stay(guest: Guest, tmp_path: Path) -
     assert done["laid"] == {"files": 6, "bytes": 18, "devices": 0, "stripped": 0, "told": []}
     laid = tmp_path / "tuesday"
     assert stat.S_IMODE(laid.stat().st_mode) == 0o700
-    assert (laid / "home/anna/notes").read_text() == "tuesday"
-    assert stat.S_IMODE((laid / "home/anna/notes").stat().st_mode) == 0o640
-    assert (laid / "home/anna/same").samefile(laid / "home/anna/notes")
+    assert (laid / "data/anna/notes").read_text() == "tuesday"
+    assert stat.S_IMODE((laid / "data/anna/notes").stat().st_mode) == 0o640
+    assert (laid / "data/anna/same").samefile(laid / "data/anna/notes")
     assert os.readlink(laid / "etc/mtab") == "/proc/mounts"
     record = examine(guest.layout, wish)
     assert record is not None
@@ -120,7 +120,7 @@ def test_what_cannot_be_had_leaves_nothing(guest: Guest, tmp_path: Path) -> None
         ),
         ({}, {**ONE, "launch": "supermin failed.\nTo see full error messages"}, "can't start its appliance: supermin"),
         (
-            {"take": ["/home"]},
+            {"take": ["/data"]},
             {**ONE, "tar": "tar_out: disk\nbroken"},
             "file system can't be read: tar_out: disk broken",
         ),
@@ -137,8 +137,8 @@ def test_what_cannot_be_had_leaves_nothing(guest: Guest, tmp_path: Path) -> None
     [
         (["etc/fstab"], "'etc/fstab' is not the plain absolute path"),
         (["/etc/../x"], "is not the plain absolute path"),
-        (["/home", "/home/anna"], "/home/anna lies in /home, which is asked for too"),
-        (["/home", "/home"], "leave one of them out"),
+        (["/data", "/data/anna"], "/data/anna lies in /data, which is asked for too"),
+        (["/data", "/data"], "leave one of them out"),
     ],
 )
 def test_a_wish_that_means_nothing_is_refused(paths: list[str], words: str) -> None:
@@ -149,34 +149,34 @@ def test_the_guests_own_mounts_are_followed(guest: Guest) -> None:
     guest.world = {
         "file_systems": {
             "/dev/sda1": "ext4",
-            "/dev/vg0/home": "xfs",
+            "/dev/vg0/data": "xfs",
             "/dev/sdb": "swap",
             "btrfsvol:/dev/sdb2/@a": "btrfs",
         },
-        "roots": {"/dev/sda1": {"/": "/dev/sda1", "/home": "/dev/vg0/home"}},
+        "roots": {"/dev/sda1": {"/": "/dev/sda1", "/data": "/dev/vg0/data"}},
     }
-    answer = look(guest.layout, guest.wish(list=["/home/anna", "/etc/fstab"], limit=2))
-    assert answer["mounted"] == {"/": "vda1", "/home": "/dev/vg0/home"}
+    answer = look(guest.layout, guest.wish(list=["/data/anna", "/etc/fstab"], limit=2))
+    assert answer["mounted"] == {"/": "vda1", "/data": "/dev/vg0/data"}
     assert told(answer)[:4] == [
         "file system vda1: ext4, 1.0 GiB, mounted at /",
         "file system vdb: swap, 1.0 GiB",
-        "file system /dev/vg0/home: xfs, 1.0 GiB, mounted at /home",
+        "file system /dev/vg0/data: xfs, 1.0 GiB, mounted at /data",
         "file system btrfsvol:vdb2/@a: btrfs",
     ]
 
 
 def test_a_listing_is_cut_and_says_so(guest: Guest) -> None:
-    (guest.files / "home/anna/big").mkdir()
-    with open(os.path.join(os.fsencode(guest.files), b"home/anna/\xff"), "wb"):
+    (guest.files / "data/anna/big").mkdir()
+    with open(os.path.join(os.fsencode(guest.files), b"data/anna/\xff"), "wb"):
         pass
-    answer = look(guest.layout, guest.wish(list=["/home/anna"], limit=3))
+    answer = look(guest.layout, guest.wish(list=["/data/anna"], limit=3))
     names = [entry["name"] for entry in shown(answer["listings"])[0]["entries"]]
     assert names == ["big", "notes", "odd\\nname"]
     lines = told(answer)
-    assert lines[-1] == "… and 2 more in /home/anna; name a directory in it, or take all of it out"
-    assert any(line.startswith("0640 ") and line.endswith("/home/anna/notes") for line in lines)
-    whole = told(look(guest.layout, guest.wish(list=["/home/anna", "/etc/fstab"])))
-    assert whole[-2].endswith("/home/anna/\\xff (a name that is no UTF-8)")
+    assert lines[-1] == "… and 2 more in /data/anna; name a directory in it, or take all of it out"
+    assert any(line.startswith("0640 ") and line.endswith("/data/anna/notes") for line in lines)
+    whole = told(look(guest.layout, guest.wish(list=["/data/anna", "/etc/fstab"])))
+    assert whole[-2].endswith("/data/anna/\\xff (a name that is no UTF-8)")
     assert whole[-1].endswith(" /etc/fstab")
 
 
