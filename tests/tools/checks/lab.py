@@ -59,9 +59,12 @@ def lab_stages(environment: Environment, pytest_arguments: Sequence[str]) -> lis
     return stages
 
 
-def soak_stages(environment: Environment, pytest_arguments: Sequence[str]) -> list[Stage]:
-    """The long campaigns."""
-    arguments = ["tests/unit", "tests/integration", *pytest_arguments]
-    work = partial(pytest, environment=environment, arguments=arguments, name="soak", only="soak")
-    needs = (set_up(environment).name,)
-    return [set_up(environment), Stage("soak", work, needs, minutes=24 * 60, live=True)]
+def soak_stages(environment: Environment, core: Environment, pytest_arguments: Sequence[str]) -> list[Stage]:
+    """The long campaigns: those of the units, in the units' own environment, and those on the lab's machines."""
+    stages = []
+    for where, folder, carrier in (("of the units", "unit", core), ("on the lab", "integration", environment)):
+        arguments = [f"tests/{folder}", *pytest_arguments]
+        work = partial(pytest, environment=carrier, arguments=arguments, name=f"soak-{folder}", only="soak")
+        needs = (set_up(carrier).name,)
+        stages += [set_up(carrier), Stage(f"soak {where}", work, needs, minutes=24 * 60, live=True)]
+    return stages

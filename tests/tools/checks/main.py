@@ -96,7 +96,7 @@ def _run(options: argparse.Namespace) -> int:
         stages += [packages(mine), *lab.lab_stages(environment, options.pytest)]
         not_run += lab.not_there()
     if options.soak:
-        stages += [packages(mine), *lab.soak_stages(environment, options.pytest)]
+        stages += [packages(mine), *lab.soak_stages(environment, fast.core, options.pytest)]
     stages = _chosen(_merged(stages), options.only)
     print(f"{fast.main}, {len(stages)} stages; logs are in {DEV / 'logs'}", flush=True)
     totals = summary(run_all(stages, deadline), [] if options.only else not_run)

@@ -84,12 +84,10 @@ def ask(run: Run) -> Generator[str, None, dict[str, Any]]:
     yield "ask | Ask every machine about itself and its VMs"
     now = iso(of_seconds(run.world.seconds + run.world.control_ahead_seconds))
     hosts = {name: run.fact(name, disks.facts, now) for name in "abc"}
-    yield "ask | Ask the backup storages about their images"
     images = {"c": run.fact("c", disks.images_facts)}
     known = [fact["state"] for fact in hosts.values() if fact.get("state")]
     active = max(known, key=lambda state: state["epoch"])["active"] if known else "a"
     standby = "b" if active == "a" else "a"
-    yield "ask | Ask the standby hosts about their generations"
     return {"hosts": hosts, "images": images, "standbys": {standby: run.fact(standby, disks.standby_facts)}}
 
 
