@@ -14,6 +14,7 @@ import json
 import os
 import pwd
 import re
+import sys
 import time
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -83,6 +84,10 @@ class Storage:
         return dict(answer)
 
 
+def _say(text: str) -> None:
+    sys.stdout.write(text + "\n")
+
+
 @dataclass(frozen=True)
 class Alone:
     """A takeover of one VM by this host."""
@@ -94,7 +99,7 @@ class Alone:
     plan: Mapping[str, Any]
     storage: Storage
     run: Runner = run
-    tell: Callable[[str], object] = print
+    tell: Callable[[str], object] = _say
     clock: Callable[[], float] = time.monotonic
 
     def go(self, confirm: str, command: str) -> None:

@@ -41,8 +41,12 @@ class Claim:
     told: dict[str, Any] = field(default_factory=dict)
 
 
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
 def _is_epoch(value: Any) -> bool:
-    return type(value) is int and 1 <= value <= _MAX_EPOCH
+    return _is_number(value) and 1 <= value <= _MAX_EPOCH
 
 
 def _is_nonce(value: Any) -> bool:
@@ -81,7 +85,7 @@ def line(claim: Claim) -> str:
 def parse(data: bytes) -> Claim:
     """The question in a line. Raises ResilientVmError, which repeats nothing of it, for anything else."""
     found = _document(data)
-    if type(found.get("protocol")) is not int or found["protocol"] != PROTOCOL:
+    if not _is_number(found.get("protocol")) or found["protocol"] != PROTOCOL:
         raise ResilientVmError(f"only claims of protocol {PROTOCOL} are understood here; run the site playbook")
     ask = found.get("ask")
     names = _QUESTIONS.get(ask) if isinstance(ask, str) else None

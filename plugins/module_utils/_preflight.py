@@ -14,6 +14,7 @@ from . import _clock, _human
 from ._domain import STOPPED
 from ._due import image_due
 from ._errors import ResilientVmError
+from ._untold import untold
 
 __all__ = ["Decision", "Facts", "active_host", "examine", "standby_host"]
 
@@ -58,6 +59,8 @@ class Decision:
     reprotects: bool
     standby_generation: str | None
     prune: bool
+    # Hosts that hold the VM in another phase than the backup storage does.
+    untold: list[str] = field(default_factory=list)
     # Where the image goes, with the room there, for the snapshot's estimate.
     destinations: list[dict[str, Any]] = field(default_factory=list)
     later: list[str] = field(default_factory=list)
@@ -152,6 +155,7 @@ class _Examination:
             standby_generation=current,
             # After an image, and for what a killed run left; never when this night's image can't be had.
             prune=take or (newest is not None and not due),
+            untold=untold(state, {name: self._state(name) for name in (self.active, self.standby)}),
             destinations=[
                 {
                     "name": name,

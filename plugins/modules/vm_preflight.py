@@ -71,6 +71,7 @@ decision:
     refresh_standby: true
     reprotects: false
     prune: true
+    untold: []
     later: []
     notes: []
   contains:
@@ -137,6 +138,11 @@ decision:
     prune:
       description: Whether old images may be erased.
       type: bool
+      returned: success
+    untold:
+      description: Hosts that hold the VM in another phase than the backup storage, since a run was cut off in between.
+      type: list
+      elements: str
       returned: success
     destinations:
       description: Where the image goes, with free and reserved space in bytes.

@@ -151,6 +151,8 @@ class Machine:
             return Completed(0, f"{domain.state} (unknown)", "")
         if words[0] == "dumpxml":
             return Completed(0, domain.xml, "")
+        if words[0] == "qemu-monitor-command":
+            return Completed(0, '{"return": {}}', "")
         if words[0] == "undefine":
             assert domain.state == "shut off"
             del self.domains[words[1]]

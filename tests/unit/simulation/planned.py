@@ -54,6 +54,9 @@ def _cycle(run: Run, answers: dict[str, Any], force: bool = False) -> Generator[
     night = Night()
     try:
         night.decision = decision = product.cycle(run.world, answers, force)
+        for name in decision.untold:
+            yield "Tell the hosts what they could not hear when it was decided"
+            run.call(name, run.world.follow, answers["hosts"]["c"]["state"])
         if decision.take_image:
             yield "Open a snapshot of all its disks"
             copy = run.call(decision.active, disks.open_snapshot, decision.epoch, decision.newest_id)
@@ -96,6 +99,10 @@ def daily(run: Run) -> Steps:
 
 def _daily(run: Run, answers: dict[str, Any]) -> Steps:
     night = yield from _cycle(run, answers)
+    if night.decision is not None:
+        for name in (night.decision.active, night.decision.standby):
+            yield "gate | See on every host that it starts no VM it must not start, and those that live there"
+            run.fact(name, product.look_at_gate)
     # What is told in the morning of what did not stop it.
     told = [*night.failures, *(night.decision.later if night.decision else [])]
     if told:

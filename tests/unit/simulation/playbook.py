@@ -73,7 +73,7 @@ class Run:
     def fact(self, machine: str, what: Callable[..., Any], *given: Any) -> dict[str, Any]:
         """Of a module that may find its machine silent."""
         try:
-            found: dict[str, Any] = self.call(machine, what, *given)
+            found: dict[str, Any] = self.call(machine, what, *given) or {}
         except (Failed, Unreachable) as error:
             return {"answered": False, "msg": str(error)}
         return found

@@ -180,6 +180,11 @@ def hook(machine: Machine, operation: str = "start") -> str:
     return said.getvalue().strip().removeprefix(_hook.SAYS) if code else ""
 
 
+def look_at_gate(machine: Machine) -> None:
+    """M(gate) at the end of daily: the gates of what lives here are opened, and nothing is started."""
+    gate_of(machine).openings()
+
+
 def open_gates(machine: Machine) -> str:
     """One round of the gate's unit, as after a boot and at each tick of its timer; what it says."""
     times = iter((0.0, 1e9))

@@ -30,9 +30,8 @@ def _look(run: Run) -> Generator[str, None, dict[str, Any]]:
     lie = world.machines[goes].up
     yield "look | Try the active host from the control node"
     looks[CONTROL] = {goes: "ssh answers" if world.reaches(CONTROL, goes) else ""}
-    yield "look | Ask the host that would take it over"
+    yield "look | Ask the host that would take it over, about its generations too"
     hosts[comes] = run.fact(comes, disks.facts, now)
-    yield "look | Ask it about its generations"
     standbys = {comes: run.fact(comes, disks.standby_facts)}
     # Whoever says now that the host is off is wrong.
     return {"hosts": hosts, "standbys": standbys, "looks": looks, "began": began, "fenced": [], "lie": lie}
@@ -144,6 +143,6 @@ def undo(run: Run, confirm: bool = False) -> Steps:
         run.call(document["standby"], product.shut_down)
     yield "go_back | Tell the host that it lives on again"
     run.call(document["active"], world.follow, document)
-    yield "go_back | Start it where it was taken from"
+    yield "go_back | Start it"
     run.call(document["active"], product.start)
     return f"erp runs on {document['active']}"

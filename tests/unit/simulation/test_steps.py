@@ -19,7 +19,7 @@ FILES = {
     "failover": ("look", "fence", "ask", "take", "undo", "go_back"),
     "switchover": ("stop", "swap", "give_up", "follow", "change", "main"),
     "reprotect": ("main", "prepare"),
-    "cycle": ("ask", "main", "reprotected"),
+    "cycle": ("ask", "main", "reprotected", "gate"),
 }
 TEXT = "\n".join(Path(str(module.__file__)).read_text(encoding="utf-8") for module in (playbook, planned, takeover))
 YIELDED = re.findall(r'"((?:[a-z_]+ \| )?[A-Z][^"\n]+)"', TEXT)

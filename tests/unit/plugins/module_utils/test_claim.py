@@ -107,7 +107,7 @@ def test_one_wrong_value_makes_it_no_claim(claim: Claim, name: str, value: Any) 
     except ResilientVmError:
         return
     assert json.loads(_claim.line(found)) == changed
-    assert type(found.epoch) is int and 0 <= found.epoch < 10**9
+    assert isinstance(found.epoch, int) and not isinstance(found.epoch, bool) and 0 <= found.epoch < 10**9
 
 
 NEARLY = [

@@ -26,8 +26,8 @@ PLAN: dict[str, Any] = {"vm": "erp", "backup_storage": "c", "takeover_steps": [R
 BEGUN: dict[str, Any] = {"move": "failover", "steps": []}
 
 
-def names(recorded: dict[str, Any], moment: str = "", plan: dict[str, Any] = PLAN) -> list[str]:
-    return [step["name"] for step in _steps.left(plan, recorded, "b", "a", 2, moment)]
+def names(recorded: dict[str, Any], moment: str = "", plan: dict[str, Any] | None = None) -> list[str]:
+    return [step["name"] for step in _steps.left(plan or PLAN, recorded, "b", "a", 2, moment)]
 
 
 def test_steps_are_taken_in_their_order_each_at_its_moment() -> None:
