@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 from integration.world import ROOT, STORE, Played, World
 
-VM = "ledger"
+VM = "tally"
 KILLED = "slip"
 NAME = f"acme/{VM}"
 # What the refusal says is to be typed.

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from unit.plugins.module_utils.test_claim import PLAN, STATE, claims, holds
+from unit.claim_fakes import PLAN, STATE, claims, holds
 
 from ansible_collections.edgecloud.resilient_vm.plugins.module_utils import (
     _alone,
