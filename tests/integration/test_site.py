@@ -123,7 +123,7 @@ def as_storage(world: World, host: str, *options: str, command: str = "", vm: st
     return world.on("c", f"printf '%s' '{stdin}' | runuser -u rvm-acme -- {words} 2>&1; echo exit $?", timeout=60)
 
 
-REFUSED = "this key may only ask for send or receive or restore or lend of acme/erp"
+REFUSED = "this key may only ask for send or receive or restore or mend or lend of acme/erp"
 
 
 @pytest.mark.usefixtures("story")
