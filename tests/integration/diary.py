@@ -18,7 +18,7 @@ DAYS = (1, 2, 3)
 TARGETS = ("vda", "vdb")
 # Files that a restore of single files must get right, or leave alone.
 ODD = r"""
-PATH=/bin; for name in chmod chown mkfifo; do ln -sf busybox /bin/$name; done
+PATH=/bin; umask 022; for name in chmod chown mkfifo; do ln -sf busybox /bin/$name; done
 mkdir -p /disk/vda/odd/private && cd /disk/vda/odd
 printf 'tuesday\0\377' > plain; chown 1000:1001 plain; chmod 604 plain
 printf 'new line' > "new
