@@ -58,9 +58,13 @@ file_systems:
   type: list
   elements: dict
   sample:
-    - device: vda1
+    - device: vda
       type: ext4
       size_bytes: 268435456
+      encrypted: false
+    - device: vdb
+      type: ext4
+      size_bytes: 134217728
       encrypted: false
   contains:
     device:
@@ -84,27 +88,32 @@ mounted:
   returned: success
   type: dict
   sample:
-    /: vda1
+    /: vda
 listings:
   description: What lies under each path.
   returned: success
   type: list
   elements: dict
   sample:
-    - path: /data
+    - path: /odd/private
+      itself: false
       total: 1
       entries:
-        - name: notes.txt
+        - name: file
           type: file
-          size_bytes: 512
-          mode: "0640"
-          uid: 1000
-          gid: 1000
-          mtime_seconds: 1767751200
+          size_bytes: 6
+          mode: "0000"
+          uid: 0
+          gid: 8
+          mtime_seconds: 1795892632
   contains:
     path:
       description: The path.
       type: str
+      returned: success
+    itself:
+      description: Whether the path is no directory, and the one entry is itself.
+      type: bool
       returned: success
     total:
       description: How many entries it has.
@@ -123,8 +132,9 @@ told:
   type: list
   elements: str
   sample:
-    - "file system vda1: ext4, 256 MiB, mounted at /"
-    - "0640     1000:1000            512 2026-01-07T02:00:00Z /data/notes.txt"
+    - "file system vda: ext4, 256.0 MiB, mounted at /"
+    - "file system vdb: ext4, 128.0 MiB"
+    - "0000 0:8                      6 2026-11-28T19:03:52Z /odd/private/file"
 """
 
 from ansible.module_utils.basic import AnsibleModule
