@@ -12,6 +12,7 @@ import fcntl
 import json
 import os
 import shutil
+import struct
 import tempfile
 from collections.abc import Iterator
 from typing import Any
@@ -36,6 +37,12 @@ __all__ = [
 
 # linux/fs.h: _IOW(0x94, 9, int)
 _FICLONE = 0x40049409
+# linux/fs.h: FS_IOC_FSGETXATTR, FS_IOC_FSSETXATTR, their struct fsxattr (flags, extsize, nextents, projid, cowextsize,
+# padding) and FS_XFLAG_COWEXTSIZE
+_GET_ATTRIBUTES, _SET_ATTRIBUTES = 0x801C581F, 0x401C5820
+_ATTRIBUTES = struct.Struct("5I8x")
+_HAS_COW_SIZE = 0x10000
+_NO_COW_SIZE = (errno.EOPNOTSUPP, errno.EINVAL, errno.ENOTTY)
 # linux/falloc.h: FALLOC_FL_KEEP_SIZE | FALLOC_FL_PUNCH_HOLE; Python's os module has no call for it
 _KEEP_SIZE_AND_PUNCH_HOLE = 0x01 | 0x02
 _MAX_JSON = 64 << 20
@@ -157,16 +164,32 @@ def clone_descriptor(source: int, target: int) -> bool:
     return True
 
 
-def clone_file(source: str, target: str) -> None:
+def clone_file(source: str, target: str, write_bytes: int) -> None:
     """Make target a reflink copy of source: same content, shared blocks, constant time.
 
-    Raises OSError (EOPNOTSUPP, EXDEV, EINVAL…) where the filesystem cannot; target is then gone again.
+    ``write_bytes``: how large the pieces are that will be written to it, a multiple of 4096. Raises OSError
+    (EOPNOTSUPP, EXDEV, EINVAL…) where the filesystem cannot; target is then gone again.
     """
     with open(source, "rb") as old, open(target, "xb") as new:
         try:
+            _set_cow_size(new.fileno(), write_bytes)
             fcntl.ioctl(new.fileno(), _FICLONE, old.fileno())
         except OSError:
             os.unlink(target)
+            raise
+
+
+def _set_cow_size(descriptor: int, write_bytes: int) -> None:
+    """Have XFS give a write to a shared block the room it needs. Its own habit is 128 KiB: scattered blocks of 64 KiB
+    then take twice their size (measured: 51.7 MB for 26.2). Other filesystems know no such thing."""
+    try:
+        flags, extent, _extents, project, _cow = _ATTRIBUTES.unpack(
+            fcntl.ioctl(descriptor, _GET_ATTRIBUTES, bytes(_ATTRIBUTES.size))
+        )
+        wish = _ATTRIBUTES.pack(flags | _HAS_COW_SIZE, extent, 0, project, write_bytes)
+        fcntl.ioctl(descriptor, _SET_ATTRIBUTES, wish)
+    except OSError as error:
+        if error.errno not in _NO_COW_SIZE:
             raise
 
 

@@ -29,6 +29,8 @@ from ._store import Store, StoredImage
 __all__ = ["Incoming", "IncomingDisk", "boot_id", "write_record"]
 
 _RECORD = "transfer.json"
+# Digests of scattered blocks are written a few bytes here and there.
+_DIGESTS_STEP = 4096
 _NO_REFLINK = (errno.EOPNOTSUPP, errno.EXDEV, errno.EINVAL, errno.ENOTTY)
 
 
@@ -212,12 +214,12 @@ class Incoming:
                 stream.truncate(size_bytes)
             DigestFile.create(digests, size_bytes)
             return
-        _copy(self.base.file(base.file), raw, full_copies)
+        _copy(self.base.file(base.file), raw, full_copies, BLOCK_SIZE)
         os.truncate(raw, size_bytes)
         part = digests + ".part"
         if os.path.exists(part):
             os.unlink(part)
-        _copy(self.base.file(base.digests), part, full_copies)
+        _copy(self.base.file(base.digests), part, full_copies, _DIGESTS_STEP)
         os.truncate(part, block_count(size_bytes) * DIGEST_SIZE)
         os.rename(part, digests)
 
@@ -245,10 +247,10 @@ def write_record(folder: str, image_id: str, base: str | None, uuid: str, boot: 
     write_json(os.path.join(folder, _RECORD), {"id": image_id, "base": base, "uuid": uuid, "boot_id": boot})
 
 
-def _copy(source: str, target: str, full_copies: bool) -> None:
+def _copy(source: str, target: str, full_copies: bool, write_bytes: int) -> None:
     """Make target a copy of source that shares its blocks; in full only where that is allowed."""
     try:
-        clone_file(source, target)
+        clone_file(source, target, write_bytes)
     except OSError as error:
         if error.errno not in _NO_REFLINK:
             raise
