@@ -88,6 +88,7 @@ def _registration(plan: Mapping[str, Any], hostvars: Mapping[str, Any], machine:
     item["states"] = {other: state for other, state in states.items() if other in deciding}
     item["lost_hosts"] = plan["lost_hosts"]
     item["start_unconfirmed"] = plan["start_unconfirmed"]
+    item["self_stop_seconds"] = plan["self_stop_seconds"]
     item["plan"] = laid(plan)
     wanted = plan["autostart"]
     item["autostart"] = bool(said(active, "autostarts")) if wanted is None else wanted

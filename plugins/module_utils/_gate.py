@@ -5,10 +5,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import sys
 import time
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -119,6 +121,8 @@ class Gate:
     registry: Registry = field(default_factory=Registry)
     configuration: str = _CONFIGURATION
     boot_id_file: str = BOOT_ID
+    # Seconds; goes on while the host sleeps.
+    uptime: Callable[[], float] = lambda: time.clock_gettime(time.CLOCK_BOOTTIME)
 
     def boot_id(self) -> str:
         with open(self.boot_id_file, encoding="ascii") as stream:
@@ -187,18 +191,42 @@ class Gate:
     def waiting(self, first: bool) -> list[str]:
         """UUIDs of the VMs still to be started after this boot; ``first``: all there are, should nobody know yet.
 
-        What its owner shuts down later stays so: the list is made once a boot, and only gets shorter.
+        What its owner shuts down later stays so: the list is made once a boot, and only gets shorter. Beside it is what
+        this host stopped by itself.
         """
         os.makedirs(self.registry.confirmed, 0o755, exist_ok=True)
         known = read_json(self._waiting_file) or {}
-        if known.get("boot_id") == self.boot_id():
-            return list(known["uuids"])
-        found = [entry.uuid for entry in self.registry.read()[0] if entry.autostart] if first else []
-        self.wait_for(found)
-        return found
+        entries = self.registry.read()[0]
+        if known.get("boot_id") != self.boot_id():
+            known = {"uuids": [entry.uuid for entry in entries if entry.autostart] if first else []}
+            self._wait_for(known["uuids"])
+        again = [entry.uuid for entry in entries if self.starts_again(entry.uuid)]
+        return list(dict.fromkeys([*known["uuids"], *again]))
 
-    def wait_for(self, uuids: list[str]) -> None:
+    def _wait_for(self, uuids: list[str]) -> None:
         write_json(self._waiting_file, {"boot_id": self.boot_id(), "uuids": uuids}, 0o644)
+
+    def settled(self, uuids: Iterable[str], waiting: list[str]) -> list[str]:
+        """These are not waited for any more; the others."""
+        left = [uuid for uuid in waiting if uuid not in set(uuids)]
+        if left != waiting:
+            self._wait_for(left)
+        for uuid in set(waiting) - set(left):
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(self._again_file(uuid))
+        return left
+
+    # A file for each VM: whoever stops one and whoever starts another need not know of each other.
+    def _again_file(self, uuid: str) -> str:
+        return os.path.join(self.registry.confirmed, f"{uuid}.again")
+
+    def start_again(self, uuid: str) -> None:
+        """Have this VM started, in this boot, once it may be."""
+        os.makedirs(self.registry.confirmed, 0o755, exist_ok=True)
+        write_json(self._again_file(uuid), {"boot_id": self.boot_id()}, 0o644)
+
+    def starts_again(self, uuid: str) -> bool:
+        return (read_json(self._again_file(uuid)) or {}).get("boot_id") == self.boot_id()
 
     def start(self, entry: Entry) -> str:
         """Start a VM that starts with its host; "" or why it could not be."""
@@ -241,10 +269,8 @@ def _round(gate: Gate) -> list[str]:
             if problem:
                 left.append(problem)
                 continue
-        if opening.entry.uuid in waiting and opening.final:
-            waiting.remove(opening.entry.uuid)
-            gate.wait_for(waiting)
+        if opening.final:
+            waiting = gate.settled([opening.entry.uuid], waiting)
     active_here = {opening.entry.uuid for opening in openings}
-    if set(waiting) - active_here:
-        gate.wait_for([uuid for uuid in waiting if uuid in active_here])
+    gate.settled(set(waiting) - active_here, waiting)
     return left

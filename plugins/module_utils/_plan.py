@@ -39,6 +39,11 @@ def make_plan(
     names = sorted(set(machines.values()) - {""})
     found = {name: _machine_settings(name, variables_of(name), problems) for name in names}
     _check_apart(vm, machines, found, problems)
+    if values["self_stop_seconds"] and values["start_unconfirmed"]:
+        problems.append(
+            f"resilient_vm_self_stop_seconds stops {vm} when nobody answers, and resilient_vm_start_unconfirmed starts "
+            "it then; set one of them"
+        )
     for entry in found.values():
         _check_names(vm, values, entry["root"], problems)
     if problems:

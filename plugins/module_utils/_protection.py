@@ -77,6 +77,7 @@ class Vm:
     who: str = "site"
     autostart: bool = False
     start_unconfirmed: bool = False
+    self_stop_seconds: int = 0
     lost_hosts: tuple[str, ...] = ()
     # What a takeover without the control node has to know; None: don't touch it.
     plan: dict[str, Any] | None = None
@@ -99,6 +100,7 @@ class Vm:
             autostart=self.autostart,
             start_unconfirmed=self.start_unconfirmed,
             ask=tuple(Place(peer.name, peer.address, peer.port) for peer in known),
+            self_stop_seconds=self.self_stop_seconds,
         )
 
     @property

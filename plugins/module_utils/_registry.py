@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import MISSING, asdict, dataclass, fields
 from typing import Any
 
 from ._errors import ResilientVmError
@@ -47,6 +47,8 @@ class Entry:
     # Whether the gate opens after a boot when nobody at all can be asked.
     start_unconfirmed: bool
     ask: tuple[Place, ...]
+    # After so long without an answer from anybody the VM is stopped; 0: never. What an older version laid has none.
+    self_stop_seconds: int = 0
 
     @property
     def name(self) -> str:
@@ -55,7 +57,8 @@ class Entry:
     @classmethod
     def from_json(cls, document: Mapping[str, Any], path: str) -> Entry:
         try:
-            values = {field.name: document[field.name] for field in fields(cls)}
+            names = [field.name for field in fields(cls) if field.name in document or field.default is MISSING]
+            values = {name: document[name] for name in names}
             return cls(**{**values, "ask": tuple(Place(**place) for place in values["ask"])})
         except (KeyError, TypeError) as error:
             raise ResilientVmError(f"{path} is damaged; move it aside and run the site playbook", path=path) from error

@@ -1,7 +1,8 @@
 # Copyright (c) 2026, edgecloud.resilient_vm contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A host whose VM was taken over elsewhere while nobody could reach it: it stops the VM once it learns of that."""
+"""A host whose VM was taken over elsewhere while nobody could reach it: it stops the VM once it learns of that, or,
+where that is wished for, already when it has heard of nobody for too long."""
 
 from __future__ import annotations
 
@@ -10,17 +11,19 @@ import os
 import sys
 from concurrent.futures import ThreadPoolExecutor
 
-from . import _journal
+from . import _journal, _self_stop
 from ._domain import STOPPED
 from ._errors import ResilientVmError
 from ._files import locked, read_json
-from ._gate import AT_ONCE, Gate
+from ._gate import AT_ONCE, TIMER, Answer, Gate
 from ._layout import Layout
 from ._registry import Entry
 from ._state import State
 from ._virsh import Virsh
 
 __all__ = ["stop"]
+
+_DIVERGED = "what it wrote here since then is on its disks only"
 
 
 def stop(gate: Gate) -> int:
@@ -37,25 +40,53 @@ def _look(gate: Gate, entry: Entry) -> str:
         state = State.from_json(read_json(entry.state), entry.state)
         if state.active != entry.host:
             return _left(gate, entry, state)
-        told = _told(gate, entry, state)
-        return _stopped(gate, entry, state, told) if told else ""
+        answers = gate.answers(entry)
+        told = _told(answers, state)
+        if told:
+            _close(gate, entry)
+            return _destroyed(gate, entry, state, f"{told}; {_DIVERGED}")
+        return _alone(gate, entry, state, answers) if entry.self_stop_seconds else ""
     except ResilientVmError as error:
         return str(error)
 
 
-def _told(gate: Gate, entry: Entry, own: State) -> str:
+def _told(answers: list[Answer], own: State) -> str:
     """By whom, and since when, the VM is another host's; "" while it is ours, or while nobody answers."""
-    for answer in gate.answers(entry):
+    for answer in answers:
         if answer.epoch is not None and answer.epoch > own.epoch and answer.active != own.active:
             return f"{answer.machine} says {answer.active} is active since epoch {answer.epoch}"
     return ""
 
 
-def _stopped(gate: Gate, entry: Entry, own: State, told: str) -> str:
-    """Close the gate first, so that nothing starts it again. Its disks stay as they are."""
+def _alone(gate: Gate, entry: Entry, own: State, answers: list[Answer]) -> str:
+    """Stop what has run too long without a word from anybody. It is started again once somebody says that it may be."""
+    if gate.starts_again(entry.uuid):
+        # Which ends when it finds nothing to wait for, and may have done so just before this one was stopped.
+        gate.run(["systemctl", "start", TIMER])
+    if any(answer.epoch is not None for answer in answers):
+        _self_stop.heard(gate, entry)
+        return ""
+    if Virsh(gate.run).state(entry.uuid)[0] in ("", *STOPPED):
+        _self_stop.begin_anew(gate, entry)
+        return ""
+    if not _self_stop.silence(gate, entry):
+        return ""
+    said = "; ".join(f"{answer.machine}: {answer.said}" for answer in answers)
+    told = f"nobody answered for {entry.self_stop_seconds} s ({said}); it is started again once somebody confirms it"
+    _close(gate, entry)
+    # Before: whoever is killed after this leaves a VM that runs, or one that somebody starts again. And after, since
+    # the gate may have found it running in between, and waits for it no more.
+    gate.start_again(entry.uuid)
+    stopped = _destroyed(gate, entry, own, told)
+    gate.start_again(entry.uuid)
+    gate.run(["systemctl", "start", TIMER])
+    return stopped
+
+
+def _close(gate: Gate, entry: Entry) -> None:
+    """Close the gate, before anything is stopped, so that nothing starts it again."""
     with contextlib.suppress(FileNotFoundError):
         os.unlink(gate.registry.confirmation(entry.uuid))
-    return _destroyed(gate, entry, own, told)
 
 
 def _left(gate: Gate, entry: Entry, own: State) -> str:
@@ -63,12 +94,10 @@ def _left(gate: Gate, entry: Entry, own: State) -> str:
 
     Only what was confirmed since the boot of this host can have been started, so nothing else is looked at.
     """
-    confirmation = gate.registry.confirmation(entry.uuid)
-    if not os.path.exists(confirmation):
+    if not os.path.exists(gate.registry.confirmation(entry.uuid)):
         return ""
-    told = _destroyed(gate, entry, own, f"{own.active} is active since epoch {own.epoch}")
-    with contextlib.suppress(FileNotFoundError):
-        os.unlink(confirmation)
+    told = _destroyed(gate, entry, own, f"{own.active} is active since epoch {own.epoch}; {_DIVERGED}")
+    _close(gate, entry)
     return told
 
 
@@ -77,7 +106,7 @@ def _destroyed(gate: Gate, entry: Entry, own: State, told: str) -> str:
     if virsh.state(entry.uuid)[0] in ("", *STOPPED):
         return ""
     virsh.call("destroy", entry.uuid)
-    told = f"{entry.name} was stopped on {entry.host}: {told}; what it wrote here since then is on its disks only"
+    told = f"{entry.name} was stopped on {entry.host}: {told}"
     root = os.path.dirname(os.path.dirname(os.path.dirname(entry.state)))
     layout = Layout(entry.customer, entry.vm, root)
     with locked(layout.lock, "stop"):

@@ -22,6 +22,14 @@ TAKEOVER: tuple[Setting, ...] = (
         "Whether the VM may start after a boot of its active host when no other machine can be asked. Dangerous.",
         default=False,
     ),
+    Setting(
+        "self_stop_seconds",
+        "int",
+        "After so long without an answer from another machine the active host stops the VM by itself; never at 0.",
+        default=0,
+        unit="seconds",
+        minimum=0,
+    ),
     # How the standby's definition differs
     Setting(
         "networks",

@@ -109,6 +109,12 @@ options:
         description: Whether the gate opens after a boot of this host although no other machine can be asked.
         type: bool
         default: false
+      self_stop_seconds:
+        description:
+          - After so long without an answer from another machine this host stops the VM by itself, in seconds.
+          - C(0) means never.
+        type: int
+        default: 0
       lost_hosts:
         description:
           - Hosts that are gone for good. A backup storage that knows nothing of a VM, while one of its hosts does, else
@@ -220,6 +226,7 @@ VM_SPEC = {
     "who": {"type": "str", "default": "site"},
     "autostart": {"type": "bool", "default": False},
     "start_unconfirmed": {"type": "bool", "default": False},
+    "self_stop_seconds": {"type": "int", "default": 0},
     "lost_hosts": {"type": "list", "elements": "str", "default": []},
     "plan": {"type": "dict"},
     # Public halves.
@@ -249,6 +256,7 @@ def wanted(given: dict[str, Any], root: str) -> Vm:
         who=given["who"],
         autostart=given["autostart"],
         start_unconfirmed=given["start_unconfirmed"],
+        self_stop_seconds=given["self_stop_seconds"],
         lost_hosts=tuple(given["lost_hosts"]),
         plan=given["plan"],
         others={

@@ -33,6 +33,7 @@ class World:
     defined: bool = True
     asked: list[str] = field(default_factory=list)
     stopped: list[str] = field(default_factory=list)
+    started: list[str] = field(default_factory=list)
     clock: float = 0.0
 
     def run(self, argv: list[str], **_options: Any) -> Completed:
@@ -42,7 +43,7 @@ class World:
             said = self.answers.get(address)
             return Completed(0, said, "") if said else Completed(255, "", "ssh: connect: No route to host\n")
         if argv[0] == "systemctl":
-            self.stopped.append(argv[-1])
+            (self.stopped if argv[1] == "stop" else self.started).append(argv[-1])
             return Completed(0, "", "")
         if not self.defined:
             return Completed(1, "", f"error: failed to get domain '{argv[4]}'")
@@ -60,7 +61,8 @@ class World:
     @property
     def gate(self) -> Gate:
         registry = Registry(str(self.place / "gate"), str(self.place / "confirmed"))
-        return Gate(self.run, lambda: NOW, registry, str(self.place), str(self.place / "boot_id"))
+        places = (str(self.place), str(self.place / "boot_id"))
+        return Gate(self.run, lambda: NOW, registry, *places, uptime=lambda: self.clock)
 
     def boots(self, name: str) -> None:
         (self.place / "boot_id").write_text(name)

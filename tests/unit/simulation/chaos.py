@@ -269,7 +269,8 @@ def simulate(seed: int, steps: int = 100) -> None:
     try:
         chance = random.Random(seed)
         guest = chance.choice([None, "192.0.2.80:443"])
-        with World(folder, guest_address=guest, fencing=chance.random() < 0.4) as world:
+        fencing, self_stop = chance.random() < 0.4, 600 if chance.random() < 0.3 else 0
+        with World(folder, guest_address=guest, fencing=fencing, self_stop_seconds=self_stop) as world:
             Chaos(world, chance).run(steps)
     finally:
         shutil.rmtree(folder)

@@ -113,7 +113,7 @@ class Machine:
         if argv[0] == "ssh":
             done = self.world.asked(self, argv[-2].partition("@")[2])
         elif argv[0] == "systemctl":
-            self.waiting = False
+            self.waiting = argv[1] == "start"
             done = Completed(0, "", "")
         elif argv[0] == "qemu-img":
             done = self._qemu_img(list(argv[1:]))

@@ -105,7 +105,7 @@ def plan(guest_address: str | None = None, fencing: bool = False, **settings: An
     return make_plan("erp", named, GROUPS, lambda _machine: agent)
 
 
-def protect(machines: Mapping[str, Machine], start_unconfirmed: bool) -> None:
+def protect(machines: Mapping[str, Machine], start_unconfirmed: bool, self_stop_seconds: int) -> None:
     """What the site playbook leaves: documents, folders, and a gate on each host."""
     wanted = Inventory("acme", "erp", "erp", "a", "b", UUID)
     others: dict[str, State] = {}
@@ -122,7 +122,9 @@ def protect(machines: Mapping[str, Machine], start_unconfirmed: bool) -> None:
         if name == "c":
             continue
         ask = (Place("c", "c", 22), Place("b" if name == "a" else "a", "b" if name == "a" else "a", 22))
-        entry = Entry(UUID, "acme", "erp", name, layout.state, "rvm-acme", True, start_unconfirmed, ask)
+        entry = Entry(
+            UUID, "acme", "erp", name, layout.state, "rvm-acme", True, start_unconfirmed, ask, self_stop_seconds
+        )
         os.makedirs(machine.registry.folder)
         Path(machine.registry.path(UUID)).write_text(entry.text(), encoding="utf-8")
 
@@ -152,7 +154,9 @@ def registry_of(root: Path) -> Registry:
 
 def gate_of(machine: Machine) -> _gate.Gate:
     root = machine.root
-    return _gate.Gate(machine.run, machine.now, machine.registry, str(root), str(root / "boot_id"))
+    places = (str(root), str(root / "boot_id"))
+    # One that goes on while the machine is off, too, is as good here: what was noted in another boot counts no more.
+    return _gate.Gate(machine.run, machine.now, machine.registry, *places, uptime=lambda: machine.world.seconds)
 
 
 def tell_epoch(machine: Machine) -> str:

@@ -60,6 +60,7 @@ def play(scenario: Scenario, folder: Path) -> list[str]:
     settings = {
         "fencing": "a fence agent" in given,
         "start_unconfirmed": "start_unconfirmed" in given,
+        "self_stop_seconds": 600 if "self-stop after 10 minutes" in given else 0,
         "guest_address": "192.0.2.80:443" if "a guest address" in given else None,
     }
     seen = []

@@ -40,7 +40,9 @@ class Life:
 class World:
     """Only what the product itself decides is not decided here."""
 
-    def __init__(self, folder: Path, start_unconfirmed: bool = False, **settings: Any) -> None:
+    def __init__(
+        self, folder: Path, start_unconfirmed: bool = False, self_stop_seconds: int = 0, **settings: Any
+    ) -> None:
         self._folder = folder
         self.seconds = 0.0
         self.control_ahead_seconds = 0.0
@@ -62,12 +64,12 @@ class World:
         self.calls: list[tuple[str, str]] = []
         # Called before each write of a document; may raise PowerCut.
         self.meanwhile: Callable[[Machine, str], None] | None = None
-        self._start_unconfirmed = start_unconfirmed
+        self._gates = (start_unconfirmed, self_stop_seconds)
         self._inside = contextlib.ExitStack()
 
     def __enter__(self) -> World:
         self._inside.enter_context(product.installed(self))
-        product.protect(self.machines, self._start_unconfirmed)
+        product.protect(self.machines, *self._gates)
         self._first_day()
         return self
 

@@ -18,6 +18,7 @@ PLAN = {
     "autostart": None,
     "lost_hosts": [],
     "start_unconfirmed": False,
+    "self_stop_seconds": 0,
     "vm": "erp",
     "domain": "erp-prod",
     "production": "a",

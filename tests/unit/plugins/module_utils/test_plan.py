@@ -141,6 +141,14 @@ def test_a_wrong_retention_is_refused(value: Any) -> None:
     assert len(problems({"resilient_vm_retention_days": value})) == 1
 
 
+def test_a_vm_is_not_both_stopped_and_started_where_nobody_answers() -> None:
+    both = {"resilient_vm_self_stop_seconds": 600, "resilient_vm_start_unconfirmed": True}
+    assert problems(both) == [
+        "resilient_vm_self_stop_seconds stops erp when nobody answers, and resilient_vm_start_unconfirmed starts it "
+        "then; set one of them"
+    ]
+
+
 def test_a_wrong_time_zone_is_refused() -> None:
     assert problems({"resilient_vm_timezone": "Mars/Olympus"}) == [
         "resilient_vm_timezone of erp is 'Mars/Olympus', which is not a time zone; "

@@ -8,11 +8,12 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from unit.gate_fakes import OWN, UUID, World
 
-from ansible_collections.edgecloud.resilient_vm.plugins.module_utils import _journal, _superseded
+from ansible_collections.edgecloud.resilient_vm.plugins.module_utils import _gate, _journal, _superseded
 
 
 @pytest.fixture
@@ -110,3 +111,148 @@ def test_a_damaged_document_is_told_and_keeps_no_other_vm_running(
     assert _superseded.stop(world.gate) == 1
     assert "nothing.json" in capsys.readouterr().err
     assert not world.running
+
+
+# where nobody answers
+
+SILENT_SECONDS = 600
+
+
+def cut_off(world: World) -> None:
+    world.register(state=str(world.place / "acme" / "erp" / "state.json"), self_stop_seconds=SILENT_SECONDS)
+    world.answers.clear()
+
+
+def minutes(world: World, count: int) -> list[int]:
+    """A look every minute."""
+    codes = []
+    for _minute in range(count):
+        codes.append(_superseded.stop(world.gate))
+        world.clock += 60
+    return codes
+
+
+def test_by_default_a_host_that_hears_of_nobody_runs_its_vm_for_ever(world: World) -> None:
+    world.answers.clear()
+    assert set(minutes(world, 100)) == {0}
+    assert world.running == {UUID} and world.hook() == 0
+
+
+def test_where_it_is_wished_a_host_that_hears_of_nobody_stops_its_vm(
+    world: World, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cut_off(world)
+    assert minutes(world, 10) == [0] * 10
+    assert world.running == {UUID}
+    assert minutes(world, 3) == [1, 0, 0]
+    assert not world.running and world.hook() == 1
+    said = capsys.readouterr().err
+    assert "acme/erp was stopped on a: nobody answered for 600 s (c: ssh: connect: No route to host; b: ssh:" in said
+    [entry] = _journal.read(str(world.place / "acme" / "erp" / "journal.jsonl"))
+    assert (entry["what"], entry["epoch"], entry["active"]) == ("stop", 3, "a")
+
+
+def test_each_answer_begins_the_count_anew(world: World) -> None:
+    cut_off(world)
+    for _round in range(3):
+        assert set(minutes(world, 9)) == {0}
+        world.answers = {"192.0.2.12": "3 a\n"}
+        assert minutes(world, 1) == [0]
+        world.answers.clear()
+    assert world.running == {UUID}
+
+
+def test_what_was_counted_before_a_boot_counts_no_more(world: World) -> None:
+    cut_off(world)
+    minutes(world, 10)
+    world.boots("two")
+    world.running.add(UUID)
+    world.clock = 5.0
+    assert set(minutes(world, 10)) == {0}
+    assert world.running == {UUID}
+    assert minutes(world, 1) == [1]
+
+
+def test_it_is_started_again_once_somebody_confirms_it(world: World) -> None:
+    cut_off(world)
+    world.register(
+        state=str(world.place / "acme" / "erp" / "state.json"), self_stop_seconds=SILENT_SECONDS, autostart=False
+    )
+    minutes(world, 12)
+    assert set(world.started) == {_gate.TIMER} and not world.running
+    # The gate's timer may just have ended, with nothing to wait for.
+    world.started.clear()
+    minutes(world, 1)
+    assert world.started == [_gate.TIMER]
+    assert world.boot_unit() == 1
+    assert not world.running
+    world.answers = {"192.0.2.13": "3 a\n"}
+    assert world.boot_unit() == 0
+    assert world.running == {UUID} and world.hook() == 0
+    world.answers.clear()
+    assert set(minutes(world, 10)) == {0}, "the count began anew"
+    world.running.clear()
+    assert world.boot_unit() == 0
+    assert not world.running, "its owner shut it down"
+
+
+def test_it_is_not_started_again_where_it_was_taken_over_meanwhile(world: World) -> None:
+    cut_off(world)
+    minutes(world, 12)
+    world.answers = {"192.0.2.13": "4 b\n"}
+    assert world.boot_unit() == 0
+    assert _superseded.stop(world.gate) == 0
+    assert not world.running and world.hook() == 1
+
+
+def test_what_its_owner_shut_down_is_not_started_by_it(world: World) -> None:
+    cut_off(world)
+    world.running.clear()
+    assert set(minutes(world, 20)) == {0}
+    world.answers = {"192.0.2.13": "3 a\n"}
+    world.boot_unit()
+    assert not world.running
+
+
+@pytest.mark.parametrize("before", [True, False])
+def test_a_kill_between_its_steps_leaves_no_vm_that_nobody_starts_again(
+    world: World, monkeypatch: pytest.MonkeyPatch, before: bool
+) -> None:
+    cut_off(world)
+    minutes(world, 10)
+    destroyed = _superseded._destroyed
+
+    def killed(*given: Any) -> str:
+        if not before:
+            destroyed(*given)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(_superseded, "_destroyed", killed)
+    with pytest.raises(KeyboardInterrupt):
+        _superseded.stop(world.gate)
+    monkeypatch.undo()
+    minutes(world, 1)
+    assert not world.running
+    world.answers = {"192.0.2.13": "3 a\n"}
+    assert world.boot_unit() == 0
+    assert world.running == {UUID}
+
+
+def test_a_gate_that_looks_while_it_is_being_stopped_leaves_it_to_be_started(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The link comes back in the very moment."""
+    cut_off(world)
+    minutes(world, 10)
+    destroyed = _superseded._destroyed
+
+    def in_between(*given: Any) -> str:
+        world.answers = {"192.0.2.13": "3 a\n"}
+        assert world.boot_unit() == 0
+        return destroyed(*given)
+
+    monkeypatch.setattr(_superseded, "_destroyed", in_between)
+    assert minutes(world, 1) == [1]
+    assert not world.running
+    assert world.boot_unit() == 0
+    assert world.running == {UUID}

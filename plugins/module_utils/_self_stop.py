@@ -1,0 +1,51 @@
+# Copyright (c) 2026, edgecloud.resilient_vm contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""How long a host has heard of nobody who knows its VM: it may have to stop the VM by itself, before somebody who can
+not reach it runs the VM elsewhere."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Mapping
+from typing import Any
+
+from ._files import read_json, write_json
+from ._gate import Gate
+from ._registry import Entry
+
+__all__ = ["begin_anew", "heard", "overdue", "silence"]
+
+
+def overdue(since: Mapping[str, Any] | None, boot: str, uptime: float, limit: float) -> bool:
+    """Whether nobody was heard for so long, by a clock that goes on while the host sleeps. Pure.
+
+    What was noted in another boot says nothing: nothing that ran then runs now.
+    """
+    return since is not None and since["boot_id"] == boot and uptime - since["uptime"] >= limit
+
+
+def _path(gate: Gate, entry: Entry) -> str:
+    return os.path.join(gate.registry.confirmed, f"{entry.uuid}.heard")
+
+
+def heard(gate: Gate, entry: Entry) -> None:
+    """Somebody answered now."""
+    os.makedirs(gate.registry.confirmed, 0o755, exist_ok=True)
+    write_json(_path(gate, entry), {"boot_id": gate.boot_id(), "uptime": gate.uptime()}, 0o644)
+
+
+def begin_anew(gate: Gate, entry: Entry) -> None:
+    """Count from the next look on."""
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(_path(gate, entry))
+
+
+def silence(gate: Gate, entry: Entry) -> bool:
+    """Nobody answered: whether it is so for as long as the VM may run on. The first such look begins to count."""
+    since = read_json(_path(gate, entry))
+    if since is None or since["boot_id"] != gate.boot_id():
+        heard(gate, entry)
+        return False
+    return overdue(since, gate.boot_id(), gate.uptime(), entry.self_stop_seconds)
