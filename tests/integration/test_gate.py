@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -41,8 +42,8 @@ def gated(machines: World, tmp_path_factory: pytest.TempPathFactory) -> Iterator
     machines.back_to_work(running)
 
 
-def site(world: Gated) -> None:
-    world.play("site", "--limit", f"{VM},lab_machines", inventory=world.extra)
+def site(world: Gated, *more: Path) -> None:
+    world.play("site", "--limit", f"{VM},lab_machines", inventory=[*world.extra, *more])
 
 
 def state(world: World, host: str = "a") -> str:
@@ -125,6 +126,28 @@ def test_while_nobody_answers_it_stays_down_and_comes_up_when_somebody_does(gate
         boots_again(gated)
         assert f"{CLOSED}no other machine has confirmed since the boot of a" in start(gated)
         assert state(gated) == "shut off"
+    finally:
+        gated.lab("heal", "b")
+        gated.lab("heal", "c")
+    gated.wait_until(lambda: state(gated) == "running", 90, f"{VM} runs once c answers")
+
+
+def test_where_it_is_wished_it_stops_when_it_hears_of_nobody_and_starts_again(gated: Gated, tmp_path: Path) -> None:
+    site(gated, gated.inventory_file(tmp_path / "self-stop.json", {VM: {"resilient_vm_self_stop_seconds": 5}}))
+    look = "systemctl start resilient-vm-superseded || true"
+    gated.on("a", look)
+    assert state(gated) == "running"
+    gated.lab("cut", "b")
+    gated.lab("cut", "c")
+    try:
+        for _look in range(2):
+            # The count begins at the first one that nobody answers, be it the timer's.
+            gated.on("a", look)
+            time.sleep(5)
+        gated.on("a", look)
+        assert state(gated) == "shut off"
+        assert "nobody answered for 5 s" in gated.on("a", "journalctl -b -u resilient-vm-superseded -o cat")
+        assert f"{CLOSED}no other machine has confirmed" in start(gated)
     finally:
         gated.lab("heal", "b")
         gated.lab("heal", "c")
