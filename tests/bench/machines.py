@@ -219,6 +219,10 @@ class Bench:
         words = [f"{REMOTE}/scatter.py", guest, str(blocks), str(span_mib * MIB), str(seed)]
         return int(self.a.run(["python3", *words]).out)
 
+    def settle(self) -> None:
+        """Have all that was written reach the disks; the machines of a lab share one kernel."""
+        self.a.sh("sync")
+
     def digest(self, host: str, path: str) -> str:
         """Digest of what a disk file holds, computed by a program that shares no code with ours or a peer."""
         kind = "qcow2" if path.endswith(".qcow2") else "raw"

@@ -11,7 +11,7 @@ from typing import Any
 from ..machines import MIB, Bench, Guest
 from ..ours import Ours, Taken
 from ..peers import Peers
-from . import Case, Figures, rotated
+from . import Case, Figures, each
 from .full import disk, twin
 
 __all__ = ["CASES", "changed_blocks"]
@@ -92,7 +92,7 @@ def bitmap(bench: Bench, repetition: int) -> dict[str, Figures]:
         "rsync": by_rsync,
         "virtnbdbackup": lambda: third.virtnbdbackup("inc").figures,
     }
-    figures = {name: contestants[name]() for name in rotated(list(contestants), repetition)}
+    figures = each(bench, contestants, repetition)
     # Restoring takes long and is not the measured thing, but each link of the chain has to be good.
     bench.check("c", third.restored(), bench.digest("a", other.disk), "virtnbdbackup")
     return figures
@@ -112,7 +112,7 @@ def digests(bench: Bench, repetition: int) -> dict[str, Figures]:
         return {**checked_image(bench, guest, changed, by_bitmap=False), "bytes_changed": changed}
 
     contestants = {"ours": by_ours, "rsync": by_rsync}
-    return {name: contestants[name]() for name in rotated(list(contestants), repetition)}
+    return each(bench, contestants, repetition)
 
 
 def prepare_digests(bench: Bench) -> None:
@@ -151,7 +151,7 @@ def standby(bench: Bench, repetition: int) -> dict[str, Figures]:
         return copy.figures
 
     contestants = {"ours": by_ours, "rsync": by_rsync}
-    figures = {name: contestants[name]() for name in rotated(list(contestants), repetition)}
+    figures = each(bench, contestants, repetition)
     ours.forget(before.id)
     bench.b.sh(f"rm -rf {ours.generation(before.id).rsplit('/', 1)[0]}")
     return figures

@@ -8,7 +8,7 @@ from __future__ import annotations
 from ..machines import Bench, Guest
 from ..ours import Ours
 from ..peers import PeerCopy, Peers
-from . import Case, Figures, rotated
+from . import Case, Figures, each
 
 __all__ = ["CASES", "disk", "twin"]
 
@@ -51,7 +51,7 @@ def measure(bench: Bench, repetition: int) -> dict[str, Figures]:
         "virtnbdbackup": by_virtnbdbackup,
         "ssh stream": lambda: checked("ssh stream", peers.ssh_stream()),
     }
-    figures = {name: contestants[name]() for name in rotated(list(contestants), repetition)}
+    figures = each(bench, contestants, repetition)
     return {**figures, "cp --reflink": checked("cp --reflink", peers.reflink())}
 
 

@@ -5,9 +5,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any
+
 import pytest
 from bench import report
-from bench.cases import rotated
+from bench.cases import Figures, each
 from bench.cases.every import CASES
 from bench.histogram import percentile
 
@@ -17,8 +21,16 @@ def test_every_figure_has_its_case_and_every_case_a_figure() -> None:
 
 
 @pytest.mark.parametrize(("repetition", "order"), [(0, "abc"), (1, "bca"), (2, "cab"), (3, "abc")])
-def test_every_contestant_is_first_in_turn(repetition: int, order: str) -> None:
-    assert "".join(rotated(list("abc"), repetition)) == order
+def test_every_contestant_is_first_in_turn_and_begins_with_quiet_disks(repetition: int, order: str) -> None:
+    seen: list[str] = []
+
+    def contestant(name: str) -> Callable[[], Figures]:
+        return lambda: seen.append(name) or {"seconds": float(len(seen))}
+
+    bench: Any = SimpleNamespace(settle=lambda: seen.append("settle"))
+    found = each(bench, {name: contestant(name) for name in "abc"}, repetition)
+    assert seen == [word for name in order for word in ("settle", name)]
+    assert list(found) == list(order)
 
 
 def test_a_percentile_is_the_bound_under_which_that_share_lies() -> None:
