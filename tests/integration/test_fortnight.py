@@ -215,10 +215,12 @@ def test_every_day_runs_beside_today(fortnight: Fortnight) -> None:
         fortnight.play("restore", VM, day=DAYS[-1], restore_name=TWIN, restore_format=form, **wish)
         fortnight.restored("beside", day, begun, f"as {form} on {host}")
         folder = f"{STORE}/{VM}/restored/{TWIN}"
-        fortnight.check_disks(host, [f"{folder}/{target}.{form}" for target in TARGETS], form, day)
-        world.on(host, f"virsh start {TWIN}")
-        fortnight.check_guest(TWIN, host, day)
-        world.on(host, f"virsh destroy {TWIN}; virsh undefine {TWIN} --nvram; rm -r {STORE}/{VM}/restored")
+        try:
+            fortnight.check_disks(host, [f"{folder}/{target}.{form}" for target in TARGETS], form, day)
+            world.on(host, f"virsh start {TWIN}")
+            fortnight.check_guest(TWIN, host, day)
+        finally:
+            world.on(host, f"virsh destroy {TWIN}; virsh undefine {TWIN} --nvram; rm -r {STORE}/{VM}/restored")
         assert world.in_guest(VM, "cat /disk/vda/marker") == f"day {DAYS[-1]}"
     assert fortnight.roots() == images
 
