@@ -82,7 +82,15 @@ class Appliance:
             ) from error
         known = handle.list_disk_labels()
         self._targets = {known[label]: disk["target"] for label, disk in labels.items()}
-        self._found: dict[str, str] = handle.list_filesystems()
+        self._found: dict[str, str] = {**handle.list_filesystems(), **self._encrypted()}
+
+    def _encrypted(self) -> dict[str, str]:
+        """What only its key opens. The library's list of file systems leaves LUKS out, which is none by itself."""
+        places = [*self._handle.list_devices(), *self._handle.list_partitions()]
+        if self._handle.feature_available(["lvm2"]):
+            places += self._handle.lvs()
+        kinds = {place: self._handle.vfs_type(place) for place in places}
+        return {place: kind for place, kind in kinds.items() if kind in _ENCRYPTED}
 
     def _name(self, device: str) -> str:
         """A device as the guest's definition names its disk; volumes of LVM and RAID keep the name they have."""

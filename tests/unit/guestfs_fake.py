@@ -47,7 +47,27 @@ class GuestFS:
         return {label: f"/dev/sd{chr(97 + at)}" for at, label in enumerate(self._labels)}
 
     def list_filesystems(self) -> dict[str, str]:
-        return dict(self.world["file_systems"])
+        # As the real one does, it says nothing of LUKS, which only holds something else.
+        return {device: kind for device, kind in self.world["file_systems"].items() if kind != "crypto_LUKS"}
+
+    def list_devices(self) -> list[str]:
+        return list(self.list_disk_labels().values())
+
+    def list_partitions(self) -> list[str]:
+        return [
+            device for device in self.world["file_systems"] if device.startswith("/dev/sd") and device[-1].isdigit()
+        ]
+
+    def feature_available(self, groups: list[str]) -> bool:
+        assert groups == ["lvm2"]
+        return bool(self.world.get("lvm2", True))
+
+    def lvs(self) -> list[str]:
+        assert self.feature_available(["lvm2"])
+        return [device for device in self.world["file_systems"] if not device.startswith("/dev/sd")]
+
+    def vfs_type(self, device: str) -> str:
+        return str(self.world["file_systems"].get(device, ""))
 
     def blockdev_getsize64(self, device: str) -> int:
         assert device in self.world["file_systems"]

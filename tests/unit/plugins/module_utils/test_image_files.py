@@ -111,6 +111,8 @@ def test_what_cannot_be_had_leaves_nothing(guest: Guest, tmp_path: Path) -> None
         ({"reserve_bytes": 1 << 60}, ONE, "no space for the restore"),
         ({}, {"file_systems": {}}, "this image has no file system that can be read; restore its disks"),
         ({}, {"file_systems": {"/dev/sda1": "crypto_LUKS"}}, "vda1 (encrypted, crypto_LUKS, 1.0 GiB)"),
+        ({}, {"file_systems": {"/dev/v/l": "crypto_LUKS"}}, "/dev/v/l (encrypted, crypto_LUKS, 1.0 GiB)"),
+        ({}, {"file_systems": {"/dev/v/l": "crypto_LUKS"}, "lvm2": False}, "no file system that can be read; restore"),
         ({}, {"file_systems": {"/dev/sda1": "ext4", "/dev/sdb1": "xfs"}}, "vda1 (ext4, 1.0 GiB), vdb1 (xfs, 1.0 GiB)"),
         ({"device": "vdc1"}, ONE, "vdc1 is no file system of this image that can be read; name one"),
         (
