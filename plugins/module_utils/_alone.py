@@ -22,7 +22,7 @@ from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from typing import Any, Callable
 
-from . import _address, _change, _fence, _host, _laid_plan, _takeover
+from . import _address, _change, _fence, _host, _laid_plan, _takeover, _takeover_report
 from ._claim import Claim, line
 from ._clock import now as utc_now
 from ._errors import ResilientVmError
@@ -116,6 +116,8 @@ class Alone:
         if decision.action == "nothing":
             _change.follow(self.layout, self._decided(state), self._who, utc_now())
             self.tell(decision.why)
+        elif decision.action == "witness":
+            raise ResilientVmError(f"{decision.why} only by the failover or the daily playbook; run that")
         elif decision.action == "confirm":
             raise ResilientVmError(self._demand(decision, command))
         else:
@@ -211,7 +213,7 @@ class Alone:
         if self.plan["steps"]:
             untaken = f"not taken, since only the control node can: {', '.join(self.plan['steps'])}"
             done["remarks"] = [*done["remarks"], untaken]
-        report = _takeover.report(asdict(decision), self.plan["vm"], done, self.clock() - begun)
+        report = _takeover_report.report(asdict(decision), self.plan["vm"], done, self.clock() - begun)
         finish = Claim("finish", decision.new_epoch, who=self.user, told=report)
         finished = self._decided(self.storage.ask(finish)["state"])
         _change.follow(self.layout, finished, self._who, utc_now(), evidence=report)
@@ -276,7 +278,11 @@ def _prepared(given: argparse.Namespace, layout: Layout, host: str, version: str
     place = next((place for place in entry.ask if place.name == storage), None) if entry else None
     if entry is None or place is None:
         raise ResilientVmError(f"{host} is no host of {layout.name}; run takeover on the one that stands by for it")
-    wanted = {"despite_findings": given.despite_findings, "takeover_point": given.takeover_point}
+    wanted = {
+        "despite_findings": given.despite_findings,
+        "takeover_point": given.takeover_point,
+        "without_backup_storage": False,
+    }
     if given.max_data_loss_hours is not None:
         wanted["max_data_loss_hours"] = given.max_data_loss_hours
     return Alone(layout, host, version, _user(), {**plan, **wanted}, Storage(entry, place, run))

@@ -29,6 +29,7 @@ _NAMES = (
     "guest_address",
     "guest_wait_seconds",
     "max_data_loss_hours",
+    "max_clock_skew_seconds",
     "prefer",
 )
 

@@ -166,6 +166,24 @@ TAKEOVER: tuple[Setting, ...] = (
         default=False,
     ),
     Setting(
+        "without_backup_storage",
+        "bool",
+        "For the failover playbook: whether the standby host decides by itself when the backup storage can't be "
+        "reached. Nobody witnesses that; refused in scheduled jobs. See the page on takeover.",
+        default=False,
+    ),
+    Setting(
+        "witnesses",
+        "list",
+        "Addresses with a TCP port, one of which this host has to see when it takes over without the backup storage, "
+        "so that it isn't the one that is cut off; its default gateway when empty.",
+        default=[],
+        scope="machine",
+        elements="str",
+        pattern=r"[A-Za-z0-9._-]+:[0-9]{1,5}|\[[0-9A-Fa-f:.]+\]:[0-9]{1,5}",
+        hint="a list of addresses and ports like [192.0.2.1:53]",
+    ),
+    Setting(
         "takeover_point",
         "str",
         "For the failover playbook: id of the generation on the standby host that is started, where the current one is "

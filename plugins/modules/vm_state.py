@@ -47,6 +47,12 @@ options:
         is refused when it is not the last one that was issued, is older than 15 minutes, or when the active host has
         asked since whether it may still run the VM.
     type: str
+  unwitnessed:
+    description:
+      - Whether a host takes the step by itself, since the backup storage can't be reached. Only for a takeover; the
+        document says so until the backup storage has been told.
+    type: bool
+    default: false
   who:
     description: On whose behalf.
     type: str
@@ -108,6 +114,7 @@ def argument_spec() -> dict[str, Any]:
         "document": {"type": "dict"},
         "unasked_since": {"type": "str"},
         "nonce": {"type": "str"},
+        "unwitnessed": {"type": "bool", "default": False},
         "who": {"type": "str", "required": True},
         "why": {"type": "str"},
         "evidence": {"type": "dict", "default": {}},
@@ -135,6 +142,7 @@ def main() -> None:
                 given["evidence"],
                 parse(given["unasked_since"], "unasked_since") if given["unasked_since"] else None,
                 given["nonce"],
+                given["unwitnessed"],
             )
             before, after = _change.change(layout, request, when, module.check_mode)
         else:

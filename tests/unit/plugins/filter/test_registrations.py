@@ -32,6 +32,7 @@ PLAN = {
     "guest_address": None,
     "guest_wait_seconds": 120,
     "max_data_loss_hours": 48,
+    "max_clock_skew_seconds": 300,
     "prefer": "time",
     "takeover_steps": [],
     "machine_settings": {

@@ -141,7 +141,8 @@ class World:
 
     def type(self, confirm: str = "", **plan: Any) -> None:
         storage = type("Door", (), {"ask": staticmethod(self.ask)})()
-        given = {**_laid_plan.laid(self.plan), "despite_findings": False, "takeover_point": None, **plan}
+        options = {"despite_findings": False, "takeover_point": None, "without_backup_storage": False}
+        given = {**_laid_plan.laid(self.plan), **options, **plan}
 
         def run(*_words: Any, **_more: Any) -> Completed:
             return Completed(0, "running" if self.running else "shut off", "")

@@ -34,7 +34,7 @@ def world(tmp_path: Path) -> World:
 
 def test_while_it_is_the_active_host_nothing_happens(world: World, capsys: pytest.CaptureFixture[str]) -> None:
     assert _superseded.stop(world.gate) == 0
-    assert world.asked == ["192.0.2.13"]
+    assert world.asked == ["192.0.2.13", "192.0.2.12"]
     assert world.running == {UUID} and world.hook() == 0
     assert capsys.readouterr().err == ""
 
@@ -52,6 +52,15 @@ def test_what_moved_is_stopped_once_and_never_started_again(
     assert _superseded.stop(world.gate) == 0
     assert world.boot_unit() == 0
     assert not world.running and world.hook() == 1
+
+
+def test_what_the_other_host_took_over_by_itself_is_stopped_though_the_storage_knows_nothing(
+    world: World, capsys: pytest.CaptureFixture[str]
+) -> None:
+    world.answers["192.0.2.12"] = "4 b failed_over\n"
+    assert _superseded.stop(world.gate) == 1
+    assert not world.running and world.hook() == 1
+    assert "b says b is active since epoch 4" in capsys.readouterr().err
 
 
 def test_the_gate_of_what_was_off_when_it_moved_closes_too(world: World) -> None:

@@ -43,7 +43,7 @@ def test_check_do_do(run_module: Run, host: World, tmp_path: Path) -> None:
     assert not (tmp_path / "hooks").exists() and not (tmp_path / "confirmed").exists()
     done, again = run_module(gate, wish), run_module(gate, wish)
     assert [answer["changed"] for answer in (checked, done, again)] == [True, True, False]
-    assert done["open"] == {"acme/erp": "confirmed by c"}
+    assert done["open"] == {"acme/erp": "confirmed by c and b"}
     assert done["problems"] == {}
     assert done["unregistered"] == ["acme/crm"]
     # What was off when the gate was laid is left off.
