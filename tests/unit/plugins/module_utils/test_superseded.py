@@ -195,7 +195,7 @@ def test_it_is_started_again_once_somebody_confirms_it(world: World) -> None:
     assert world.started == [_gate.TIMER]
     assert world.boot_unit() == 1
     assert not world.running
-    world.answers = {"192.0.2.13": "3 a\n"}
+    world.answers = {"192.0.2.13": "3 a protected\n", "192.0.2.12": "3 a protected\n"}
     assert world.boot_unit() == 0
     assert world.running == {UUID} and world.hook() == 0
     world.answers.clear()
@@ -218,7 +218,7 @@ def test_what_its_owner_shut_down_is_not_started_by_it(world: World) -> None:
     cut_off(world)
     world.running.clear()
     assert set(minutes(world, 20)) == {0}
-    world.answers = {"192.0.2.13": "3 a\n"}
+    world.answers = {"192.0.2.13": "3 a protected\n", "192.0.2.12": "3 a protected\n"}
     world.boot_unit()
     assert not world.running
 
@@ -242,7 +242,7 @@ def test_a_kill_between_its_steps_leaves_no_vm_that_nobody_starts_again(
     monkeypatch.undo()
     minutes(world, 1)
     assert not world.running
-    world.answers = {"192.0.2.13": "3 a\n"}
+    world.answers = {"192.0.2.13": "3 a protected\n", "192.0.2.12": "3 a protected\n"}
     assert world.boot_unit() == 0
     assert world.running == {UUID}
 
@@ -256,7 +256,7 @@ def test_a_gate_that_looks_while_it_is_being_stopped_leaves_it_to_be_started(
     destroyed = _superseded._destroyed
 
     def in_between(*given: Any) -> str:
-        world.answers = {"192.0.2.13": "3 a\n"}
+        world.answers = {"192.0.2.13": "3 a protected\n", "192.0.2.12": "3 a protected\n"}
         assert world.boot_unit() == 0
         return destroyed(*given)
 
