@@ -153,8 +153,8 @@ TAKEOVER: tuple[Setting, ...] = (
     Setting(
         "lost_hosts",
         "list",
-        "For the site playbook, when the backup storage is a new machine: hosts that are gone for good, whose word on "
-        "where the VM ran last is not waited for.",
+        "For the site playbook: hosts that are gone for good, whose word on where the VM ran last is not waited for, "
+        "by a backup storage that is a new machine, nor by the other host's gate.",
         default=[],
         hint="a list of inventory names like [a]",
     ),

@@ -112,11 +112,9 @@ from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.edgecloud.resilient_vm.plugins.module_utils import _clock
 from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._address import sighting
-from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._look import Target, gateway, look
+from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._look import Target, look, way_out
 from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._process import run
 from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._unwitnessed import GATEWAY
-
-_DNS = 53
 
 
 def main() -> None:
@@ -140,9 +138,8 @@ def main() -> None:
     began = _clock.iso(_clock.now())
     given = module.params
     targets = [Target.of(each) for each in given["targets"]]
-    way_out = gateway() if given["gateway"] else None
-    if way_out:
-        targets.append(Target(GATEWAY, way_out, _DNS))
+    if given["gateway"]:
+        targets += way_out(GATEWAY)
     guest = given["guest"]
     with ThreadPoolExecutor(1) as beside:
         address = beside.submit(sighting, guest["address"], guest["domain"], run) if guest else None

@@ -14,12 +14,11 @@ from typing import Any
 
 import pytest
 from integration.world import STORE, Played, World
-from lab.rvmlab.domain import Guest
 
 pytestmark = pytest.mark.soak
 
-VM = "stocks"
-ITSELF = Guest.of_kind(VM, "two-disk")
+# One with an agent, and a small one that is taken over from B's own shell.
+VM, SMALL = "bonds", "gilts"
 ALONE = {"without_backup_storage": True}
 
 
@@ -54,20 +53,23 @@ class Lonely:
 
 @pytest.fixture(scope="module")
 def lonely(machines: World, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lonely]:
-    address = {"resilient_vm_guest_address": f"{ITSELF.address}:22"}
-    extra = machines.inventory_file(tmp_path_factory.mktemp("inventory") / f"{VM}.json", {VM: address})
+    extra = machines.inventory_file(
+        tmp_path_factory.mktemp("inventory") / f"{VM}.json",
+        {name: {"resilient_vm_autostart": True} for name in (VM, SMALL)},
+    )
     lonely = Lonely(machines, extra)
     running = machines.on("a", "virsh list --name").split()
     machines.lab("guest", "create", "a", VM, "--kind", "two-disk", "--rate", "0", "--start")
-    machines.play("site", "--limit", f"{VM},lab_machines", inventory=[extra])
+    machines.lab("guest", "create", "a", SMALL, "--kind", "tiny", "--start")
+    machines.play("site", "--limit", f"{VM},{SMALL},lab_machines", inventory=[extra])
     machines.in_guest(VM, "echo before > /disk/vda/key; sync")
-    lonely.play("daily")
+    machines.play("daily", "--limit", f"{VM},{SMALL}", inventory=[extra])
     machines.in_guest(VM, "echo after > /disk/vda/late; sync")
     yield lonely
     machines.lab("up", "a")
     machines.lab("up", "c")
     for host in ("a", "b"):
-        machines.on(host, f"virsh destroy {VM}", check=False)
+        machines.on(host, f"virsh destroy {VM}; virsh destroy {SMALL}", check=False)
     machines.back_to_work(running)
 
 
@@ -107,6 +109,20 @@ def test_b_takes_it_over_by_itself_with_what_was_written_before_the_last_cycle(l
     # Run again it changes nothing.
     assert lonely.play("failover", **ALONE).changed == 0
     lonely.world.in_guest(VM, "echo at b > /disk/vda/key; sync", on="b")
+
+
+def test_with_the_control_node_gone_too_it_is_typed_on_b(lonely: Lonely) -> None:
+    def typed(*options: str) -> str:
+        words = " ".join(["resilient-vm", "takeover", f"acme/{SMALL}", *options])
+        return lonely.world.on("b", f"{words} 2>&1 || true")
+
+    allow = "--without-backup-storage"
+    assert f"run it again with {allow}: b decides by itself" in typed()
+    word = re.search(rf"{allow} --confirm ({SMALL}@a#1-[0-9a-f]{{8}})", typed(allow))
+    assert word
+    assert f"{SMALL} runs on b (epoch 2), taken over from a" in typed(allow, "--confirm", word.group(1))
+    assert f"{SMALL} runs on b since it was taken over at" in typed(allow)
+    assert SMALL in lonely.world.on("b", "virsh list --name").split()
 
 
 def test_b_needs_nobody_to_start_it_again(lonely: Lonely) -> None:

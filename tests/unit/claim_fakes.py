@@ -38,7 +38,9 @@ PLAN: dict[str, Any] = {
     "max_clock_skew_seconds": 300,
     "prefer": "time",
     "takeover_steps": [{"name": "DNS", "command": ["secret"]}],
-    "machine_settings": {name: {"fence_agent": None, "fence_secrets": {"password": "x"}} for name in "abc"},
+    "machine_settings": {
+        name: {"fence_agent": None, "witnesses": [], "fence_secrets": {"password": "x"}} for name in "abc"
+    },
 }
 
 
