@@ -83,6 +83,7 @@ def readiness(
         if not (facts.hosts.get(active) or {}).get("answered"):
             notes.append(f"{active} gave no answer; if it is down: failover --limit {vm}")
         notes.append(_power(plan, facts, active))
+        notes += [f"on {taker}: {held['crowded']}"] if held.get("crowded") else []
     found = list(dict.fromkeys(found))
     head = f"{vm}: a takeover by {taker} would {'NOT ' if found else ''}work now"
     return Readiness(found, [head, *(f"    NOT: {text}" for text in found), *(f"    {text}" for text in notes)])

@@ -217,6 +217,7 @@ def _row(vm: str, variables: Mapping[str, Any]) -> dict[str, Any]:
         "max_age_hours": plan["max_age_hours"],
         "problems": _row_problems(plan, hosts, stored, held, standby),
         "lacks": lacking,
+        "crowded": f"on {standby}: {held['crowded']}" if held.get("crowded") else "",
         "alarm": _unwitnessed.told(plan, hosts, images, told_of(variables.get("cycle_standbys") or {}, plan))
         or _alarm(vm, plan, stored, age)
         or _damaged(vm, plan["backup_storage"], stored, standby, held)
@@ -350,6 +351,7 @@ def _remarks(row: Mapping[str, Any]) -> list[str]:
     if "images" not in row:
         return remarks
     remarks += [f"a takeover would not work: {text}" for text in row["lacks"] if text not in row["alarm"]]
+    remarks += [row["crowded"]] if row["crowded"] else []
     if row["excluded"]:
         remarks.append(f"excluded: {', '.join(row['excluded'])}")
     remarks += [f"pinned: {image} ({', '.join(reasons)})" for image, reasons in row["pinned"].items()]

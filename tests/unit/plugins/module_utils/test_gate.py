@@ -18,6 +18,7 @@ from unit.gate_fakes import OWN, UUID, World
 from ansible_collections.edgecloud.resilient_vm.plugins.module_utils import _gate
 from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._gate import Answer
 from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._registry import PROBE
+from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._transitions import PHASES, named
 
 SILENT = Answer("c", None, said="Connection refused")
 
@@ -177,6 +178,18 @@ def test_where_nobody_stands_by_the_storage_alone_is_asked(world: World) -> None
     world.answers = {"192.0.2.13": "3 a failed_over\n"}
     assert world.boot_unit() == 0
     assert world.asked == ["192.0.2.13"] and world.running == {UUID}
+
+
+def test_a_host_that_is_gone_for_good_is_not_waited_for(world: World) -> None:
+    world.answers = {"192.0.2.13": "3 a protected\n"}
+    world.register(lost=("b",))
+    assert world.boot_unit() == 0
+    assert world.running == {UUID}
+
+
+def test_the_phases_in_which_nobody_stands_by_know_no_takeover() -> None:
+    for phase in _gate._NOBODY_STANDS_BY:
+        assert phase in PHASES and phase not in named("fail_over").before
 
 
 def test_unless_its_owner_wants_it_started_then(world: World) -> None:
