@@ -19,7 +19,7 @@ TAKEOVER: tuple[Setting, ...] = (
     Setting(
         "start_unconfirmed",
         "bool",
-        "Whether the VM may start after a boot of its active host when no other machine can be asked. Dangerous.",
+        "Whether the VM may start after a boot of its active host when the other host can't be asked. Dangerous.",
         default=False,
     ),
     Setting(
