@@ -208,6 +208,12 @@ class Gate:
             write_json(path, {"boot_id": boot, "epoch": state.epoch, "why": why, "when": when}, 0o644)
         return Opening(entry, is_open, why, final, is_open)
 
+    def after_a_boot(self, entry: Entry) -> str:
+        """Why the gate of a VM that is active here would stay closed if this host booted now, or ""."""
+        state = State.from_json(read_json(entry.state), entry.state)
+        is_open, _final, why = verdict(state, self.answers(entry, state), entry.start_unconfirmed, entry.lost)
+        return "" if is_open else why
+
     def answers(self, entry: Entry, own: State) -> list[Answer]:
         """What the machines that know of a VM say of it, asked in turn until one of them settles it."""
         answers: list[Answer] = []

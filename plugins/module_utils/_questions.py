@@ -104,6 +104,9 @@ def gate_problems(answers: Mapping[str, Any], plan: Mapping[str, Any]) -> list[s
         return []
     key = f"{plan['customer']}/{plan['vm']}"
     told = []
+    # Where one of the hosts is down, that is told.
+    heard = [_machine_of(answer) for answer in _results(answers) if answer.get("reachable") is not False]
+    both = len(set(heard) & set(plan["machines"])) > 1
     for answer in _results(answers):
         machine = _machine_of(answer)
         if machine not in plan["machines"] or answer.get("reachable") is False or answer.get("libvirt") is False:
@@ -112,6 +115,8 @@ def gate_problems(answers: Mapping[str, Any], plan: Mapping[str, Any]) -> list[s
             told.append(f"on {machine}: {answer.get('msg') or 'the gate gave no answer'}")
         elif key in answer["problems"]:
             told.append(f"{plan['vm']} could not be started on {machine}: {answer['problems'][key]}")
+        elif key in answer.get("after_a_boot", {}) and both:
+            told.append(f"if {machine} booted now, {plan['vm']} would stay down: {answer['after_a_boot'][key]}")
         elif key in answer["unregistered"]:
             told.append(f"the gate of {machine} does not know {plan['vm']}; run the site playbook")
     return told

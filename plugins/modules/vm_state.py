@@ -34,7 +34,8 @@ options:
     description: Epoch of the VM when the step was decided on. Required with O(transition).
     type: int
   document:
-    description: The backup storage's RV(state), to be followed on a host.
+    description:
+      - The backup storage's RV(state), to be followed on a host. The host that is not to run the VM is told first.
     type: dict
   unasked_since:
     description:

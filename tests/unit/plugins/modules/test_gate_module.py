@@ -58,6 +58,19 @@ def test_a_vm_that_could_not_be_started_is_named(run_module: Run, host: World, t
     assert "nobody could confirm" in answer["problems"]["acme/erp"]
 
 
+def test_a_host_that_nobody_would_confirm_after_a_boot_says_so_before(
+    run_module: Run, host: World, tmp_path: Path
+) -> None:
+    """Its way to the other host was closed since it booted."""
+    wish = {"root": str(tmp_path), "vms": VMS[:1]}
+    assert run_module(gate, {**wish, "install": "a"})["after_a_boot"] == {}
+    assert run_module(gate, wish)["after_a_boot"] == {}
+    del host.answers["192.0.2.12"]
+    answer = run_module(gate, wish)
+    assert answer["open"] and answer["problems"] == {}
+    assert "b has to say that it has not taken acme/erp over" in answer["after_a_boot"]["acme/erp"]
+
+
 def test_a_gate_that_is_not_there_fails(run_module: Run, host: World, tmp_path: Path) -> None:
     del host
     answer = run_module(gate, {"root": str(tmp_path), "vms": VMS})
