@@ -53,7 +53,8 @@ def decide(
     state = hosts[storage].get("state")
     if not state:
         raise _refusal([f"{vm} has no state document on {storage}; {_SITE}"])
-    alone = _unwitnessed.told(plan, hosts, (images.get(storage) or {}).get("images") or [], {})
+    # By images it is weighed by daily, which knows the generations as well.
+    alone = _unwitnessed.told(plan, hosts, [], {})
     if alone:
         raise _refusal([alone])
     active, standby, phase = state["active"], state["standby"], state["phase"]
