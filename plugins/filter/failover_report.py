@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any, Callable
 
-from ansible_collections.edgecloud.resilient_vm.plugins.module_utils import _takeover
+from ansible_collections.edgecloud.resilient_vm.plugins.module_utils import _takeover_report
 
 DOCUMENTATION = r"""
 name: failover_report
@@ -59,4 +59,4 @@ class FilterModule:
     """A filter of the takeover."""
 
     def filters(self) -> dict[str, Callable[..., Any]]:
-        return {"failover_report": _takeover.report}
+        return {"failover_report": _takeover_report.report}

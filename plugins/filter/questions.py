@@ -27,7 +27,7 @@ options:
   part:
     description: Which machines of each VM are asked.
     type: str
-    choices: [all, backup_storage, taker]
+    choices: [all, backup_storage, hosts, taker]
     required: true
   answers:
     description:

@@ -28,10 +28,13 @@ class Host:
         self._meminfo = meminfo
         self._devices = devices
         self._common: _fit.Abilities | None = None
+        # Of those that were looked at, in turn.
+        self._needs: list[_fit.Needs] = []
 
     def unfit(self, layout: Layout, uuid: str) -> list[str]:
         """Why this host could not start the machine it stands by with; one sentence each."""
         needs = _fit.needs_of(self._virsh.inactive_xml(uuid))
+        self._needs.append(needs)
         common = self._asked()
         host = _fit.Abilities(
             guests=common.guests,
@@ -49,6 +52,10 @@ class Host:
                 "ones can be made there"
             )
         return found
+
+    def crowded(self) -> str:
+        """Why those that were looked at could not all run here at once, or ""."""
+        return _fit.crowded(self._needs, self._asked()) if self._needs else ""
 
     def _asked(self) -> _fit.Abilities:
         if self._common is None:

@@ -4,7 +4,8 @@
 """``resilient-vm takeover``: the standby host takes a VM over when its active host and the control node are both gone.
 
 What it asks, decides and does is what the failover playbook asks, decides and does, from this host: it looks itself,
-and the backup storage looks and decides when it is asked by the VM's key.
+and the backup storage looks and decides when it is asked by the VM's key; or this host does, where that can't be
+reached and somebody wants it so.
 """
 
 from __future__ import annotations
@@ -22,14 +23,14 @@ from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from typing import Any, Callable
 
-from . import _address, _change, _fence, _host, _laid_plan, _takeover
+from . import _address, _change, _fence, _host, _laid_plan, _takeover, _takeover_report
 from ._claim import Claim, line
 from ._clock import now as utc_now
 from ._errors import ResilientVmError
 from ._files import read_json
 from ._gate import call
 from ._layout import Layout
-from ._look import Target, look
+from ._look import Target, look, way_out
 from ._process import Runner, run
 from ._promote import intend, withdraw
 from ._registry import Entry, Place, Registry
@@ -37,6 +38,7 @@ from ._standbys import standbys_of
 from ._state import State
 from ._take import take_over
 from ._takeover import Decision, Facts
+from ._unwitnessed import ALLOW, GATEWAY
 from ._virsh import Virsh
 
 __all__ = ["Alone", "Storage", "as_typed", "main"]
@@ -51,9 +53,14 @@ _NO_CONNECTION = 255
 def as_typed(sentence: str) -> str:
     """A sentence of the playbook's decision as this command says it: settings are its options."""
     said = sentence.replace("-e resilient_vm_despite_findings=true", "--despite-findings")
+    said = said.replace(ALLOW, "--without-backup-storage")
     said = re.sub(r"-e resilient_vm_([a-z_]+)=", lambda found: f"--{found.group(1).replace('_', '-')} ", said)
     said = said.replace("resilient_vm_confirm", "--confirm")
     return re.sub(r"\bfailover\b", "takeover", said)
+
+
+class Unreachable(ResilientVmError):
+    """The backup storage gave no answer."""
 
 
 @dataclass(frozen=True)
@@ -69,7 +76,7 @@ class Storage:
         done = call(self.entry, self.place, "claim", self.run, stdin=line(claim))
         reason = (done.stderr.strip().splitlines() or [f"exit code {done.code}"])[-1]
         if done.code == _NO_CONNECTION:
-            raise ResilientVmError(
+            raise Unreachable(
                 f"backup storage {self.place.name} can't be reached, and it has to decide; bring it back, or mend what "
                 f"cuts {self.entry.host} off ({reason})"
             )
@@ -82,6 +89,28 @@ class Storage:
         if not answer:
             raise ResilientVmError(f"{self.place.name} takes no claims: {reason}")
         return dict(answer)
+
+
+@dataclass(frozen=True)
+class Itself:
+    """This host, where it decides by itself: the same questions, answered by its own documents."""
+
+    layout: Layout
+    host: str
+
+    def ask(self, claim: Claim) -> dict[str, Any]:
+        if claim.ask == "word":
+            return {"nonce": _change.ask(self.layout, claim.epoch)}
+        request = _change.Request(
+            {"take": "fail_over", "finish": "finish_failover"}[claim.ask],
+            claim.epoch,
+            f"{claim.who}@{self.host}",
+            f"takeover on {self.host}",
+            claim.told,
+            nonce=claim.nonce or None,
+            unwitnessed=True,
+        )
+        return {"state": _change.change(self.layout, request, utc_now())[1].as_dict()}
 
 
 def _say(text: str) -> None:
@@ -107,19 +136,27 @@ class Alone:
         one. May be run again after it was cut off anywhere."""
         begun, looked = self.clock(), utc_now()
         facts = self._facts()
-        state: Mapping[str, Any] = facts.hosts[self.plan["backup_storage"]]["state"]
-        if self._lives_here(state):
+        # Without the backup storage this host's own document is the only one.
+        silent = not facts.hosts[self.plan["backup_storage"]]["answered"]
+        state: Mapping[str, Any] = facts.hosts[self.host if silent else self.plan["backup_storage"]]["state"]
+        if state and self._lives_here(state):
             return
         decision = _takeover.decide(self.plan, facts, confirm)
         evidence = {**decision.evidence, "control": f"not there: {self.host} looked in its place"}
         decision = replace(decision, evidence=evidence)
         if decision.action == "nothing":
-            _change.follow(self.layout, self._decided(state), self._who, utc_now())
+            if not silent:
+                _change.follow(self.layout, self._decided(state), self._who, utc_now())
             self.tell(decision.why)
+        elif decision.action == "witness":
+            raise ResilientVmError(f"{decision.why} only by the failover or the daily playbook; run that")
         elif decision.action == "confirm":
             raise ResilientVmError(self._demand(decision, command))
         else:
-            self._take(decision, state, begun, looked)
+            self._take(decision, begun, looked)
+
+    def _decider(self, decision: Decision) -> Storage | Itself:
+        return Itself(self.layout, self.host) if decision.unwitnessed else self.storage
 
     @property
     def _who(self) -> str:
@@ -139,7 +176,12 @@ class Alone:
             hearing = several.submit(_address.sighting, guest, self.plan["domain"], self.run) if guest else None
             describing = several.submit(_host.domains_of, wanted, self.run)
             holding = several.submit(standbys_of, wanted, self.run)
-            answer, seen = answering.result(), looking.result()
+            seen = looking.result()
+            try:
+                answer = {"answered": True, **answering.result()}
+            except Unreachable as error:
+                self.tell(str(error))
+                answer = {"answered": False, "msg": str(error)}
             own = {
                 "answered": True,
                 "version": self.version,
@@ -151,19 +193,21 @@ class Alone:
         looks = {
             self.host: seen,
             _takeover.CONTROL: {host: seen.get(host, "") for host in active_or_standby},
-            storage: answer["seen"],
         }
+        if answer["answered"]:
+            looks[storage] = answer["seen"]
         # Whether both run the same version is asked by the claim itself, for what it needs.
-        fenced = [(self.host, {"power": _fence.FAILED, "told": _NO_FENCE})] if self._has_fence(answer) else []
-        hosts = {self.host: own, storage: {"answered": True, **answer}}
+        state = answer.get("state") or own["state"]
+        fenced = [(self.host, {"power": _fence.FAILED, "told": _NO_FENCE})] if self._has_fence(state) else []
+        hosts = {self.host: own, storage: answer}
         return Facts(hosts, {self.host: held}, looks, utc_now(), fenced=fenced, address=address)
 
     def _look(self) -> dict[str, str]:
-        wanted = _takeover.targets(self.plan, self.host)
-        return look([Target.of(each) for each in wanted], self.run, _PATIENCE_SECONDS)
+        wanted = [Target.of(each) for each in _takeover.targets(self.plan, self.host)]
+        return look([*wanted, *way_out(GATEWAY)], self.run, _PATIENCE_SECONDS)
 
-    def _has_fence(self, answer: Mapping[str, Any]) -> bool:
-        active = _takeover.hosts_of(self.plan, answer["state"])[0]
+    def _has_fence(self, state: Mapping[str, Any] | None) -> bool:
+        active = _takeover.hosts_of(self.plan, state)[0]
         return bool(self.plan["machine_settings"][active]["fence_agent"])
 
     def _lives_here(self, state: Mapping[str, Any]) -> bool:
@@ -187,13 +231,14 @@ class Alone:
     # acting
 
     def _demand(self, decision: Decision, command: str) -> str:
-        nonce = self.storage.ask(Claim("word", decision.epoch))["nonce"]
-        # After the new word: what an earlier run has left can't be decided by any more.
-        withdraw(self.layout, decision.new_epoch)
+        nonce = self._decider(decision).ask(Claim("word", decision.epoch))["nonce"]
+        # After the new word: what an earlier run has left can't be decided by any more, but on a silent backup storage.
+        if not decision.unwitnessed:
+            withdraw(self.layout, decision.new_epoch)
         return _takeover.demand(asdict(decision), self.plan["vm"], nonce, command)
 
-    def _take(self, decision: Decision, state: Mapping[str, Any], begun: float, looked: datetime) -> None:
-        document = state if decision.resumed else self._claimed(decision, looked)
+    def _take(self, decision: Decision, begun: float, looked: datetime) -> None:
+        document = decision.document if decision.resumed else self._claimed(decision, looked)
         given = {
             "domain": self.plan["domain"],
             "host": self.host,
@@ -211,9 +256,9 @@ class Alone:
         if self.plan["steps"]:
             untaken = f"not taken, since only the control node can: {', '.join(self.plan['steps'])}"
             done["remarks"] = [*done["remarks"], untaken]
-        report = _takeover.report(asdict(decision), self.plan["vm"], done, self.clock() - begun)
+        report = _takeover_report.report(asdict(decision), self.plan["vm"], done, self.clock() - begun)
         finish = Claim("finish", decision.new_epoch, who=self.user, told=report)
-        finished = self._decided(self.storage.ask(finish)["state"])
+        finished = self._decided(self._decider(decision).ask(finish)["state"])
         _change.follow(self.layout, finished, self._who, utc_now(), evidence=report)
         self.tell("\n".join(report["lines"]))
         if "silent" in (done["guest"], done["port"]):
@@ -224,9 +269,12 @@ class Alone:
             )
 
     def _claimed(self, decision: Decision, looked: datetime) -> dict[str, Any]:
-        """Have the backup storage decide it. From the intent on, the other host gets no confirmation from this one."""
-        intend(self.layout, decision.new_epoch, utc_now(), unasked_since=looked)
+        """Have it decided. From the intent on, or from the moment in which this host decides by itself, the other one
+        gets no confirmation from it."""
         claim = Claim("take", decision.epoch, decision.nonce, self.user, decision.evidence)
+        if decision.unwitnessed:
+            return dict(self._decider(decision).ask(claim)["state"])
+        intend(self.layout, decision.new_epoch, utc_now(), unasked_since=looked)
         try:
             return dict(self.storage.ask(claim)["state"])
         except ResilientVmError:
@@ -257,6 +305,11 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--takeover-point", metavar="ID", help="start from this generation, when the current one is damaged"
     )
+    parser.add_argument(
+        "--without-backup-storage",
+        action="store_true",
+        help="decide by itself when the backup storage can't be reached",
+    )
     parser.add_argument("--despite-findings", action="store_true", help="though this host says it could not start it")
     return parser
 
@@ -276,7 +329,11 @@ def _prepared(given: argparse.Namespace, layout: Layout, host: str, version: str
     place = next((place for place in entry.ask if place.name == storage), None) if entry else None
     if entry is None or place is None:
         raise ResilientVmError(f"{host} is no host of {layout.name}; run takeover on the one that stands by for it")
-    wanted = {"despite_findings": given.despite_findings, "takeover_point": given.takeover_point}
+    wanted = {
+        "despite_findings": given.despite_findings,
+        "takeover_point": given.takeover_point,
+        "without_backup_storage": given.without_backup_storage,
+    }
     if given.max_data_loss_hours is not None:
         wanted["max_data_loss_hours"] = given.max_data_loss_hours
     return Alone(layout, host, version, _user(), {**plan, **wanted}, Storage(entry, place, run))

@@ -1,7 +1,10 @@
 # Copyright (c) 2026, edgecloud.resilient_vm contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Changes of a VM's state on the machine where it is kept: decided on the backup storage, followed by the hosts."""
+"""Changes of a VM's state on the machine where it is kept: decided on the backup storage, followed by the hosts.
+
+A host decides by itself only that it takes the VM over while the backup storage is out of reach.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +24,7 @@ from ._clock import now as utc_now
 from ._errors import ResilientVmError
 from ._files import locked, read_json, write_json
 from ._layout import Layout
-from ._state import State, followed, stepped
+from ._state import INTENDED, State, followed, stepped
 from ._transitions import Transition
 
 __all__ = ["Request", "ask", "change", "follow", "held", "record", "refuse_asked", "told", "undisturbed"]
@@ -42,6 +45,8 @@ class Request:
     unasked_since: datetime | None = None
     # Of the operator's word that the host is off; it also tells since when nobody must have asked.
     nonce: str | None = None
+    # Whether a host takes it by itself, since the backup storage can't be asked.
+    unwitnessed: bool = False
 
 
 def held(layout: Layout) -> State:
@@ -53,9 +58,11 @@ def held(layout: Layout) -> State:
 
 
 def told(layout: Layout) -> str:
-    """``<epoch> <active host>``, for the host that takes itself for that. Whoever asks is up: a takeover has to know.
+    """``<epoch> <active host> <phase>``, for the host that takes itself for that. Whoever asks is up: a takeover has to
+    know.
 
-    Raises ResilientVmError on a host that is about to take the VM over: what it says would be outdated in a moment.
+    A host that is about to have the backup storage decide that it takes the VM over says so in the phase's place: what
+    it says may be outdated in a moment. One that decides by itself says so and decides at once.
     """
     with _asked(layout, fcntl.LOCK_SH) as free:
         if not free:
@@ -63,12 +70,8 @@ def told(layout: Layout) -> str:
         os.utime(layout.asked)
         state = held(layout)
         intent = read_json(layout.intent)
-    if intent is not None and intent["epoch"] > state.epoch:
-        raise ResilientVmError(
-            f"{layout.name} is being taken over here, to epoch {intent['epoch']}; run failover again, which goes on "
-            "with it or takes it back"
-        )
-    return f"{state.epoch} {state.active}"
+    intended = intent is not None and intent["epoch"] > state.epoch
+    return f"{state.epoch} {state.active} {INTENDED if intended else state.phase}"
 
 
 @contextmanager
@@ -130,7 +133,7 @@ def ask(layout: Layout, epoch: int) -> str:
 
 
 def change(layout: Layout, request: Request, now: datetime, dry: bool = False) -> tuple[State, State]:
-    """Compare and set, on the backup storage: (before, after).
+    """Compare and set, on the backup storage, or on the host that decides without it: (before, after).
 
     Whoever looked at an older epoch, or at a phase that has passed, is refused: somebody else was faster. Publishing
     holds the same lock, so an image of the old epoch is published before the change or never.
@@ -149,7 +152,7 @@ def change(layout: Layout, request: Request, now: datetime, dry: bool = False) -
 
 def _decided(layout: Layout, request: Request, step: Transition, now: datetime) -> tuple[State, State]:
     found = held(layout)
-    after = stepped(found, step, request.epoch, now, request.why)
+    after = stepped(found, step, request.epoch, now, request.why, request.unwitnessed)
     since = request.unasked_since
     if request.nonce is not None:
         # By the real clock, which is also that of whoever asked.

@@ -1,7 +1,7 @@
 # Copyright (c) 2026, edgecloud.resilient_vm contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Whether a VM's next image is due. Pure."""
+"""Whether a VM's next image is due, and what it may count from. Pure."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 
 from . import _clock
 
-__all__ = ["image_due"]
+__all__ = ["base", "image_due"]
 
 
 def image_due(
@@ -34,3 +34,17 @@ def image_due(
     if now - taken >= timedelta(hours=plan["min_interval_hours"]):
         return True, f"the newest image is older than {plan['min_interval_hours']} hours"
     return False, f"image {newest} is of today"
+
+
+def base(newest: Mapping[str, Any] | None, newest_id: str | None, epoch: int | None) -> dict[str, Any] | None:
+    """What a bitmap may count from: the newest image, only while it is whole and of the epoch in force."""
+    if newest is None or newest["id"] != newest_id or newest["epoch"] != epoch:
+        return None
+    return {
+        "image_id": newest["id"],
+        "checkpoint": newest.get("checkpoint"),
+        "disks": {
+            disk["target"]: {"size_bytes": disk["size_bytes"], "checkpoint": disk.get("checkpoint")}
+            for disk in newest["disks"]
+        },
+    }

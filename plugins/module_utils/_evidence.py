@@ -41,6 +41,10 @@ class Evidence:
     confirmed: bool
     # Who asked the fence agent, and what it said.
     fenced: str = ""
+    # Whether the standby may decide by itself while the backup storage is silent, and whether it sees anything else by
+    # which it knows that it is not the one that is cut off.
+    without_backup_storage: bool = False
+    standby_sees_witness: bool = False
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -58,7 +62,8 @@ def decide(seen: Evidence) -> Decision:
     """The first row of the table that holds."""
     if seen.seen_by_standby is None:
         return Decision("refuse", f"standby host {seen.standby} can't be reached, and nothing else can run {seen.vm}")
-    if seen.seen_by_backup_storage is None:
+    alone = seen.seen_by_backup_storage is None
+    if alone and not seen.without_backup_storage:
         return Decision(
             "refuse", f"backup storage {seen.backup_storage} can't be reached, and it has to decide; bring it back"
         )
@@ -66,7 +71,11 @@ def decide(seen: Evidence) -> Decision:
     if refusal:
         # Also when its fence agent says that it is off: agents are configured for the wrong machine.
         return Decision("refuse", refusal)
-    if not seen.standby_sees_backup_storage:
+    if alone:
+        refusal = _isolated(seen)
+        if refusal:
+            return Decision("refuse", refusal)
+    elif not seen.standby_sees_backup_storage:
         return Decision(
             "refuse", f"{seen.standby} can't reach {seen.backup_storage}: it may be {seen.standby} that is cut off"
         )
@@ -84,6 +93,20 @@ def decide(seen: Evidence) -> Decision:
     if seen.confirmed:
         return Decision("take", f"nobody sees {seen.active}{tried}, and the operator confirmed that it is off")
     return Decision("confirm", f"nobody sees {seen.active}{tried}, but only somebody who knows can say that it is off")
+
+
+def _isolated(seen: Evidence) -> str:
+    if seen.standby_sees_backup_storage:
+        return (
+            f"{seen.standby} still reaches {seen.backup_storage}, which decides: only the way to it from here is cut; "
+            f"mend that, or run resilient-vm takeover on {seen.standby}"
+        )
+    if not seen.standby_sees_witness:
+        return (
+            f"{seen.standby} can't reach {seen.backup_storage}, nor its gateway or another witness: it may be "
+            f"{seen.standby} that is cut off; set resilient_vm_witnesses for {seen.standby} to what it has to see"
+        )
+    return ""
 
 
 def _still_there(seen: Evidence) -> str:

@@ -8,14 +8,14 @@ Asked every night, so that what would break a takeover is known before there is 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from xml.etree import ElementTree
 
 from ._errors import ResilientVmError
 from ._human import human_size
 
-__all__ = ["Abilities", "Guests", "Needs", "findings", "guests_of", "needs_of"]
+__all__ = ["Abilities", "Guests", "Needs", "crowded", "findings", "guests_of", "needs_of"]
 
 _UNITS = {"b": 1, "bytes": 1, "kb": 1000, "mb": 10**6, "gb": 10**9, "tb": 10**12}
 _UNITS.update({"k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40})
@@ -168,6 +168,18 @@ def _memory(needs: Needs, host: Abilities) -> list[str]:
         f"the VM takes {human_size(needs.memory_bytes)} of memory, and {human_size(free)} {what}is free here; stop "
         "something here, or add memory"
     ]
+
+
+def crowded(several: Sequence[Needs], host: Abilities) -> str:
+    """One sentence when these machines could not all run here at once for want of memory, or ""."""
+    for huge_pages, free, what in ((False, host.memory_bytes, ""), (True, host.huge_pages_bytes, "in huge pages ")):
+        sizes = [needs.memory_bytes for needs in several if needs.huge_pages is huge_pages]
+        if len(sizes) > 1 and sum(sizes) > free:
+            return (
+                f"the {len(sizes)} VMs that stand by here take {human_size(sum(sizes))} of memory {what}together, and "
+                f"{human_size(free)} is free: they could not all run here at once; add memory, or know which may wait"
+            )
+    return ""
 
 
 def _surroundings(needs: Needs, host: Abilities) -> list[str]:

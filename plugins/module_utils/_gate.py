@@ -10,7 +10,7 @@ import os
 import re
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -23,14 +23,16 @@ from ._files import read_json, write_json
 from ._hook import BOOT_ID, CLOSED
 from ._process import Completed, Runner
 from ._registry import Entry, Place, Registry
-from ._state import State
+from ._state import INTENDED, State
 from ._virsh import Virsh
 
 __all__ = ["AT_ONCE", "Answer", "Gate", "Opening", "ask", "boot", "call", "verdict"]
 
 TIMER = "resilient-vm-gate.timer"
 _CONFIGURATION = "/etc/resilient-vm"
-_ANSWER = re.compile(r"([1-9][0-9]{0,8}) (\S+)")
+_ANSWER = re.compile(r"([1-9][0-9]{0,8}) (\S+)(?: (\S+))?")
+# Phases in which the other host has nothing to take the VM over with, by itself or otherwise.
+_NOBODY_STANDS_BY = ("failing_over", "failed_over", "reprotecting")
 AT_ONCE = 8
 # A first look after a boot goes on so long before it is left to the timer: machines often boot together.
 _PATIENCE_SECONDS = 20.0
@@ -45,6 +47,8 @@ class Answer:
     epoch: int | None
     active: str = ""
     said: str = ""
+    # As that machine has it, or INTENDED.
+    phase: str = ""
 
 
 @dataclass(frozen=True)
@@ -58,21 +62,52 @@ class Opening:
     changed: bool = False
 
 
-def verdict(own: State, answers: list[Answer], start_unconfirmed: bool) -> tuple[bool, bool, str]:
-    """(open, final, why) from the answers in the order of their weight; the first one that was given counts. Pure."""
-    for answer in answers:
-        if answer.epoch is None:
-            continue
-        if (answer.epoch, answer.active) == (own.epoch, own.active):
-            return True, True, f"confirmed by {answer.machine}"
+def verdict(
+    own: State, answers: list[Answer], start_unconfirmed: bool, lost: Sequence[str] = ()
+) -> tuple[bool, bool, str]:
+    """(open, final, why) from what all who were asked answer. Pure.
+
+    The other host may have taken the VM over by itself while the backup storage was out of its reach: so that host's
+    own word is what counts, and the backup storage's alone only while there is nothing that it could take over with,
+    or when it is among the ``lost``: its owner's word that it is gone for good.
+    """
+    given = [answer for answer in answers if answer.epoch is not None]
+    for answer in given:
         told = f"{answer.machine} says the active host of {own.name} is {answer.active} since epoch {answer.epoch}"
-        if answer.epoch > own.epoch:
+        if (answer.epoch or 0) > own.epoch:
             return False, True, f"{told}: the VM moved while this host was away"
-        return False, False, f"{told}, and here it is {own.active} since epoch {own.epoch}; find out where it runs"
+        # Older ones can't know of a takeover that this host has decided by itself.
+        behind = own.unwitnessed is not None and answer.epoch != own.epoch
+        if (answer.epoch, answer.active) != (own.epoch, own.active) and not behind:
+            return False, False, f"{told}, and here it is {own.active} since epoch {own.epoch}; find out where it runs"
+    if own.unwitnessed is not None:
+        return True, True, f"this host took it over by itself at {own.unwitnessed}, and confirms nothing to another"
+    if _suffice(own, given) or (given and own.standby in lost):
+        return True, True, f"confirmed by {' and '.join(answer.machine for answer in given)}"
     if start_unconfirmed:
-        return True, True, "nobody could be asked, and resilient_vm_start_unconfirmed is set"
-    told = "; ".join(f"{answer.machine}: {answer.said}" for answer in answers)
-    return False, False, f"nobody could confirm that this host is the active one of {own.name} ({told})"
+        who = f"{own.standby} could not be asked" if given else "nobody could be asked"
+        return True, True, f"{who}, and resilient_vm_start_unconfirmed is set"
+    silent = "; ".join(f"{answer.machine}: {answer.said}" for answer in answers if answer.epoch is None)
+    if not given:
+        return False, False, f"nobody could confirm that this host is the active one of {own.name} ({silent})"
+    if given[0].machine == own.standby:
+        why = f"{own.standby} is about to take {own.name} over, and only the backup storage knows whether it may"
+    else:
+        why = (
+            f"{given[0].machine} knows of nothing new, but {own.standby} has to say that it has not taken {own.name} "
+            "over by itself meanwhile"
+        )
+    return False, False, f"{why} ({silent})"
+
+
+def _suffice(own: State, given: list[Answer]) -> bool:
+    """Whether these answers, which all say the same, are enough."""
+    other = [answer for answer in given if answer.machine == own.standby]
+    storage = [answer for answer in given if answer.machine != own.standby]
+    if any(answer.phase in _NOBODY_STANDS_BY for answer in storage):
+        return True
+    # A host that is about to have the backup storage decide has decided nothing itself; the storage's word counts then.
+    return bool(other) and (other[0].phase != INTENDED or bool(storage))
 
 
 def call(
@@ -109,7 +144,7 @@ def ask(entry: Entry, place: Place, run: Runner, configuration: str = _CONFIGURA
     if done.code != 0 or match is None:
         lines = done.stderr.strip().splitlines() or [f"exit code {done.code}"]
         return Answer(place.name, None, said=lines[-1])
-    return Answer(place.name, int(match.group(1)), match.group(2))
+    return Answer(place.name, int(match.group(1)), match.group(2), phase=match.group(3) or "")
 
 
 @dataclass(frozen=True)
@@ -167,18 +202,25 @@ class Gate:
         known = read_json(path) or {}
         if (known.get("boot_id"), known.get("epoch")) == (boot, state.epoch):
             return Opening(entry, True, known["why"], final=True)
-        is_open, final, why = verdict(state, self.answers(entry), entry.start_unconfirmed)
+        is_open, final, why = verdict(state, self.answers(entry, state), entry.start_unconfirmed, entry.lost)
         if is_open and not dry:
             when = _clock.iso(self.now())
             write_json(path, {"boot_id": boot, "epoch": state.epoch, "why": why, "when": when}, 0o644)
         return Opening(entry, is_open, why, final, is_open)
 
-    def answers(self, entry: Entry) -> list[Answer]:
-        """What the machines that know of a VM say of it, asked in turn until one answers."""
+    def after_a_boot(self, entry: Entry) -> str:
+        """Why the gate of a VM that is active here would stay closed if this host booted now, or ""."""
+        state = State.from_json(read_json(entry.state), entry.state)
+        is_open, _final, why = verdict(state, self.answers(entry, state), entry.start_unconfirmed, entry.lost)
+        return "" if is_open else why
+
+    def answers(self, entry: Entry, own: State) -> list[Answer]:
+        """What the machines that know of a VM say of it, asked in turn until one of them settles it."""
         answers: list[Answer] = []
         for place in entry.ask:
-            answers.append(ask(entry, place, self.run, self.configuration))
-            if answers[-1].epoch is not None:
+            answer = ask(entry, place, self.run, self.configuration)
+            answers.append(answer)
+            if answer.epoch is not None and (answer.epoch > own.epoch or _suffice(own, answers[-1:])):
                 break
         return answers
 

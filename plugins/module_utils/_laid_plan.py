@@ -29,6 +29,7 @@ _NAMES = (
     "guest_address",
     "guest_wait_seconds",
     "max_data_loss_hours",
+    "max_clock_skew_seconds",
     "prefer",
 )
 
@@ -36,9 +37,10 @@ _NAMES = (
 def laid(plan: Mapping[str, Any]) -> dict[str, Any]:
     """The part of a plan that is kept on the machines. Of fence agents that there is one: their secrets stay away. Of
     the owner's steps their names: they are taken from the control node."""
-    agents = {name: {"fence_agent": each["fence_agent"]} for name, each in plan["machine_settings"].items()}
+    kept = ("fence_agent", "witnesses")
+    settings = {name: {key: each[key] for key in kept} for name, each in plan["machine_settings"].items()}
     steps = [step["name"] for step in plan["takeover_steps"]]
-    return {"schema": _SCHEMA, **{name: plan[name] for name in _NAMES}, "machine_settings": agents, "steps": steps}
+    return {"schema": _SCHEMA, **{name: plan[name] for name in _NAMES}, "machine_settings": settings, "steps": steps}
 
 
 def read(layout: Layout) -> dict[str, Any]:

@@ -6,13 +6,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
 
-from . import _clock, _human
+from . import _clock, _human, _unwitnessed
 from ._domain import STOPPED
-from ._due import image_due
+from ._due import base, image_due
 from ._errors import ResilientVmError
 from ._untold import untold
 
@@ -59,6 +59,8 @@ class Decision:
     reprotects: bool
     standby_generation: str | None
     prune: bool
+    # What the backup storage missed, and is told before anything else; all the rest is decided as if it knew.
+    late: dict[str, Any] | None = None
     # Hosts that hold the VM in another phase than the backup storage does.
     untold: list[str] = field(default_factory=list)
     # Where the image goes, with the room there, for the snapshot's estimate.
@@ -85,7 +87,10 @@ def examine(plan: Mapping[str, Any], facts: Facts) -> Decision:
 
     Raises ResilientVmError, one sentence a line (``problems`` has the list), when nothing may be done.
     """
-    examination = _Examination(plan, facts)
+    stored = facts.images.get(plan["backup_storage"]) or {}
+    late, hosts = _unwitnessed.caught_up(plan, facts.hosts, stored.get("images") or [], facts.standbys)
+    facts = replace(facts, hosts=hosts)
+    examination = _Examination(plan, facts, late)
     decision = examination.decide()
     if examination.problems:
         raise ResilientVmError("\n".join(examination.problems), problems=examination.problems)
@@ -95,8 +100,9 @@ def examine(plan: Mapping[str, Any], facts: Facts) -> Decision:
 class _Examination:
     """One VM's facts under the questions of a preflight. Every check appends to ``problems`` or ``later``."""
 
-    def __init__(self, plan: Mapping[str, Any], facts: Facts) -> None:
+    def __init__(self, plan: Mapping[str, Any], facts: Facts, late: _unwitnessed.Late | None = None) -> None:
         self.plan = plan
+        self.late = late
         self.facts = facts
         self.vm = plan["vm"]
         self.storage_host = plan["backup_storage"]
@@ -108,7 +114,7 @@ class _Examination:
         self.former = False
         self.problems: list[str] = []
         self.later: list[str] = []
-        self.notes: list[str] = []
+        self.notes = _unwitnessed.remark(late, plan["backup_storage"])
         # Without the backup storage nothing at all can be done; without one of the others, a part.
         self.usable = {name: self._usable(name) for name in (self.active, self.standby, self.storage_host)}
 
@@ -146,7 +152,7 @@ class _Examination:
             uuid=state.get("uuid"),
             newest_id=newest_id,
             newest_complete_id=newest["id"] if newest else None,
-            base=_base(newest, newest_id, state.get("epoch")),
+            base=base(newest, newest_id, state.get("epoch")),
             adopt_id=adopt_id,
             keep_checkpoint=(newest or {}).get("checkpoint") or "",
             close_leftovers=self.usable[self.active] and not take and self._leftovers(newest),
@@ -155,6 +161,7 @@ class _Examination:
             standby_generation=current,
             # After an image, and for what a killed run left; never when this night's image can't be had.
             prune=take or (newest is not None and not due),
+            late=asdict(self.late) if self.late else None,
             untold=untold(state, {name: self._state(name) for name in (self.active, self.standby)}),
             destinations=[
                 {
@@ -382,17 +389,3 @@ class _Examination:
         if current is None or not self.held.get("defined"):
             return True
         return (current["epoch"], current["id"]) < (newest["epoch"], newest["id"])
-
-
-def _base(newest: Mapping[str, Any] | None, newest_id: str | None, epoch: int | None) -> dict[str, Any] | None:
-    """What a bitmap may count from: the newest image, only while it is whole and of the epoch in force."""
-    if newest is None or newest["id"] != newest_id or newest["epoch"] != epoch:
-        return None
-    return {
-        "image_id": newest["id"],
-        "checkpoint": newest.get("checkpoint"),
-        "disks": {
-            disk["target"]: {"size_bytes": disk["size_bytes"], "checkpoint": disk.get("checkpoint")}
-            for disk in newest["disks"]
-        },
-    }

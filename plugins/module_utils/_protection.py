@@ -101,6 +101,7 @@ class Vm:
             start_unconfirmed=self.start_unconfirmed,
             ask=tuple(Place(peer.name, peer.address, peer.port) for peer in known),
             self_stop_seconds=self.self_stop_seconds,
+            lost=self.lost_hosts,
         )
 
     @property

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from ._takeover import hosts_of
+from ._unwitnessed import known
 
 __all__ = ["gate_problems", "part_of", "plans_of", "questions", "told_of"]
 
@@ -31,7 +32,7 @@ def plans_of(
 def questions(
     plans: Iterable[Mapping[str, Any]], part: str, answers: Mapping[str, Any] | None = None
 ) -> list[dict[str, Any]]:
-    """For each machine of a part (``all``, ``taker``, ``backup_storage``) the arguments of one question.
+    """For each machine of a part (``all``, ``hosts``, ``taker``, ``backup_storage``) the arguments of one question.
 
     ``answers`` of host_info tell which of two hosts would take a VM over (without them the inventory does), and which
     machines it is no use to ask again.
@@ -66,9 +67,12 @@ def questions(
 def _machines(plan: Mapping[str, Any], part: str, answers: Mapping[str, Any] | None) -> list[str]:
     if part == "all":
         return list(plan["machines"])
+    if part == "hosts":
+        return [plan["production"], plan["standby"]]
     if part == "taker":
-        state = (told_of(answers or {}, plan).get(plan["backup_storage"]) or {}).get("state")
-        return [hosts_of(plan, state)[1]]
+        told = told_of(answers or {}, plan)
+        state = (told.get(plan["backup_storage"]) or {}).get("state")
+        return [hosts_of(plan, state or known(plan, told))[1]]
     return [plan[part]]
 
 
@@ -100,6 +104,9 @@ def gate_problems(answers: Mapping[str, Any], plan: Mapping[str, Any]) -> list[s
         return []
     key = f"{plan['customer']}/{plan['vm']}"
     told = []
+    # Where one of the hosts is down, that is told.
+    heard = [_machine_of(answer) for answer in _results(answers) if answer.get("reachable") is not False]
+    both = len(set(heard) & set(plan["machines"])) > 1
     for answer in _results(answers):
         machine = _machine_of(answer)
         if machine not in plan["machines"] or answer.get("reachable") is False or answer.get("libvirt") is False:
@@ -108,6 +115,8 @@ def gate_problems(answers: Mapping[str, Any], plan: Mapping[str, Any]) -> list[s
             told.append(f"on {machine}: {answer.get('msg') or 'the gate gave no answer'}")
         elif key in answer["problems"]:
             told.append(f"{plan['vm']} could not be started on {machine}: {answer['problems'][key]}")
+        elif key in answer.get("after_a_boot", {}) and both:
+            told.append(f"if {machine} booted now, {plan['vm']} would stay down: {answer['after_a_boot'][key]}")
         elif key in answer["unregistered"]:
             told.append(f"the gate of {machine} does not know {plan['vm']}; run the site playbook")
     return told

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
-from . import _fence, _takeover
+from . import _fence, _takeover, _unwitnessed
 from ._human import human_age, human_size
 
 __all__ = ["Readiness", "lacks", "readiness"]
@@ -60,10 +60,13 @@ def readiness(
     active, taker = _takeover.hosts_of(plan, state)
     silent = [name for name in (storage, taker) if not (facts.hosts.get(name) or {}).get("answered")]
     notes: list[str] = []
+    alone = _unwitnessed.told(plan, facts.hosts, [], facts.standbys)
     if silent:
         found = [(facts.hosts.get(name) or {}).get("msg") or f"machine {name} gave no answer" for name in silent]
     elif not state:
         found = [f"{vm} has no state document on {storage}; run the site playbook"]
+    elif alone:
+        found = [alone]
     elif state["phase"] == "failed_over":
         found = [f"nobody stands by for {vm} since {taker} took it over from {active}"]
     else:
@@ -80,6 +83,7 @@ def readiness(
         if not (facts.hosts.get(active) or {}).get("answered"):
             notes.append(f"{active} gave no answer; if it is down: failover --limit {vm}")
         notes.append(_power(plan, facts, active))
+        notes += [f"on {taker}: {held['crowded']}"] if held.get("crowded") else []
     found = list(dict.fromkeys(found))
     head = f"{vm}: a takeover by {taker} would {'NOT ' if found else ''}work now"
     return Readiness(found, [head, *(f"    NOT: {text}" for text in found), *(f"    {text}" for text in notes)])

@@ -49,6 +49,8 @@ class Entry:
     ask: tuple[Place, ...]
     # After so long without an answer from anybody the VM is stopped; 0: never. What an older version laid has none.
     self_stop_seconds: int = 0
+    # Hosts that are gone for good, by their owner's word: what they may have done by themselves is of no account.
+    lost: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
@@ -59,7 +61,8 @@ class Entry:
         try:
             names = [field.name for field in fields(cls) if field.name in document or field.default is MISSING]
             values = {name: document[name] for name in names}
-            return cls(**{**values, "ask": tuple(Place(**place) for place in values["ask"])})
+            asked, lost = tuple(Place(**place) for place in values["ask"]), tuple(values.get("lost", ()))
+            return cls(**{**values, "ask": asked, "lost": lost})
         except (KeyError, TypeError) as error:
             raise ResilientVmError(f"{path} is damaged; move it aside and run the site playbook", path=path) from error
 

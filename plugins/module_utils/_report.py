@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
-from . import _clock, _drill_point, _kept_report, _mended
+from . import _clock, _drill_point, _kept_report, _mended, _unwitnessed
 from ._copy_report import copied, missed
 from ._human import human_age, human_size, progress_text
 from ._preflight import active_host, standby_host
@@ -217,7 +217,9 @@ def _row(vm: str, variables: Mapping[str, Any]) -> dict[str, Any]:
         "max_age_hours": plan["max_age_hours"],
         "problems": _row_problems(plan, hosts, stored, held, standby),
         "lacks": lacking,
-        "alarm": _alarm(vm, plan, stored, age)
+        "crowded": f"on {standby}: {held['crowded']}" if held.get("crowded") else "",
+        "alarm": _unwitnessed.told(plan, hosts, images, told_of(variables.get("cycle_standbys") or {}, plan))
+        or _alarm(vm, plan, stored, age)
         or _damaged(vm, plan["backup_storage"], stored, standby, held)
         or (f"{vm} could not be taken over: {lacking[0]}" if lacking else "")
         or _drill_point.alarm(vm, drills),
@@ -349,6 +351,7 @@ def _remarks(row: Mapping[str, Any]) -> list[str]:
     if "images" not in row:
         return remarks
     remarks += [f"a takeover would not work: {text}" for text in row["lacks"] if text not in row["alarm"]]
+    remarks += [row["crowded"]] if row["crowded"] else []
     if row["excluded"]:
         remarks.append(f"excluded: {', '.join(row['excluded'])}")
     remarks += [f"pinned: {image} ({', '.join(reasons)})" for image, reasons in row["pinned"].items()]

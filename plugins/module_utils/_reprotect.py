@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from . import _unwitnessed
 from ._domain import STOPPED
 from ._errors import ResilientVmError
 
@@ -52,6 +53,10 @@ def decide(
     state = hosts[storage].get("state")
     if not state:
         raise _refusal([f"{vm} has no state document on {storage}; {_SITE}"])
+    # By images it is weighed by daily, which knows the generations as well.
+    alone = _unwitnessed.told(plan, hosts, [], {})
+    if alone:
+        raise _refusal([alone])
     active, standby, phase = state["active"], state["standby"], state["phase"]
     found = {"active": active, "standby": standby, "epoch": state["epoch"], "uuid": state["uuid"]}
     if phase == _OVER:

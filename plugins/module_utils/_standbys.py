@@ -25,4 +25,9 @@ def standbys_of(wanted: Mapping[str, tuple[Layout, str]], run: Runner) -> dict[s
         # One that runs here is no standby.
         ready = held["current"] and held["defined"] and held["state"] in STOPPED
         held["unfit"] = host.unfit(wanted[name][0], held["uuid"]) if ready else []
+        held["ready"] = bool(ready)
+    # When the other host goes down, it goes with all of them.
+    crowded = host.crowded()
+    for held in standbys.values():
+        held["crowded"] = crowded if held.pop("ready") else ""
     return standbys

@@ -14,14 +14,17 @@ from ._clock import iso
 from ._errors import ResilientVmError
 from ._transitions import PHASES, Transition
 
-__all__ = ["SCHEMA", "Inventory", "State", "followed", "settle", "stepped"]
+__all__ = ["INTENDED", "SCHEMA", "Inventory", "State", "followed", "settle", "stepped"]
 
 SCHEMA = 1
+# Said in the place of a phase by a host that is about to have the backup storage decide that it takes the VM over.
+INTENDED = "intended"
 _KINDS: dict[str, tuple[type, ...]] = {
     "epoch": (int,),
     "uuid": (str, type(None)),
     "max_age_hours": (int, float, type(None)),
     "alarm_command": (str, type(None)),
+    "unwitnessed": (str, type(None)),
 }
 
 
@@ -41,6 +44,8 @@ class State:
     why: str
     max_age_hours: float | None = None
     alarm_command: str | None = None
+    # When its active host took it over by itself, without the backup storage, which has not been told of it yet.
+    unwitnessed: str | None = None
 
     @property
     def name(self) -> str:
@@ -148,12 +153,17 @@ def settle(
         standby=(hosts - {found.active}).pop(),
         max_age_hours=wanted.max_age_hours,
         alarm_command=wanted.alarm_command,
+        # Whoever learns of it is a witness.
+        unwitnessed=own.unwitnessed if own else None,
     )
     return settled if settled == own else replace(settled, changed=iso(now), why="site")
 
 
-def stepped(state: State, step: Transition, epoch: int, now: datetime, why: str) -> State:
-    """The document after a step that was decided on at ``epoch``. Raises ResilientVmError when it is not allowed."""
+def stepped(state: State, step: Transition, epoch: int, now: datetime, why: str, unwitnessed: bool = False) -> State:
+    """The document after a step that was decided on at ``epoch``. Raises ResilientVmError when it is not allowed.
+
+    ``unwitnessed``: it is a host's own step, since the backup storage can't be asked.
+    """
     if epoch != state.epoch:
         raise ResilientVmError(
             f"{state.name} is at epoch {state.epoch} with {state.active} active, and {step.name} was decided on at "
@@ -173,6 +183,7 @@ def stepped(state: State, step: Transition, epoch: int, now: datetime, why: str)
         standby=standby,
         changed=iso(now),
         why=why,
+        unwitnessed=(state.unwitnessed or iso(now)) if unwitnessed else None,
     )
 
 

@@ -40,18 +40,23 @@ def _look(gate: Gate, entry: Entry) -> str:
         state = State.from_json(read_json(entry.state), entry.state)
         if state.active != entry.host:
             return _left(gate, entry, state)
-        answers = gate.answers(entry)
+        answers = gate.answers(entry, state)
         told = _told(answers, state)
         if told:
             _close(gate, entry)
             return _destroyed(gate, entry, state, f"{told}; {_DIVERGED}")
-        return _alone(gate, entry, state, answers) if entry.self_stop_seconds else ""
+        # What this host took over by itself nobody can confirm, nor run elsewhere.
+        stops = entry.self_stop_seconds and state.unwitnessed is None
+        return _alone(gate, entry, state, answers) if stops else ""
     except ResilientVmError as error:
         return str(error)
 
 
 def _told(answers: list[Answer], own: State) -> str:
-    """By whom, and since when, the VM is another host's; "" while it is ours, or while nobody answers."""
+    """By whom, and since when, the VM is another host's; "" while it is ours, or while nobody answers.
+
+    The other host is asked as well: of what it took over by itself the backup storage need not have heard.
+    """
     for answer in answers:
         if answer.epoch is not None and answer.epoch > own.epoch and answer.active != own.active:
             return f"{answer.machine} says {answer.active} is active since epoch {answer.epoch}"

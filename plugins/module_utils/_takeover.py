@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
 
-from . import _address, _clock, _evidence, _fence, _newer, _steps
+from . import _address, _clock, _evidence, _fence, _newer, _unwitnessed
 from ._domain import STOPPED
 from ._errors import ResilientVmError
 from ._human import human_age
@@ -26,7 +26,6 @@ __all__ = [
     "demand",
     "hosts_of",
     "looks_of",
-    "report",
     "targets",
     "unfit",
 ]
@@ -66,7 +65,8 @@ class Facts:
 @dataclass(frozen=True)
 class Decision:
     """``action``: nothing (it runs there already), bring (the backup storage's newer image, then look and decide
-    again), fence (power the old host off, then the same), confirm (ask for the operator's word), take."""
+    again), fence (power the old host off, then the same), witness (tell the backup storage of what was decided without
+    it, then the same), confirm (ask for the operator's word), take."""
 
     action: str
     why: str
@@ -88,10 +88,17 @@ class Decision:
     address: dict[str, Any] = field(default_factory=dict)
     # Sentences for people.
     remarks: list[str] = field(default_factory=list)
+    # Where it is decided: on the backup storage, or, without that, on the host that takes it.
+    decider: str = ""
+    unwitnessed: bool = False
+    # The document that is followed when it was decided before this run.
+    document: dict[str, Any] = field(default_factory=dict)
+    # With "witness": what the backup storage missed.
+    late: dict[str, Any] = field(default_factory=dict)
 
 
 def hosts_of(plan: Mapping[str, Any], state: Mapping[str, Any] | None) -> tuple[str, str]:
-    """(the host it is taken from, the host that takes it), by the backup storage's document, else by the inventory."""
+    """(the host it is taken from, the host that takes it), by the document that counts, else by the inventory."""
     if not state:
         return str(plan["production"]), str(plan["standby"])
     if state["phase"] in (_RESUMED, _OVER):
@@ -103,6 +110,7 @@ def targets(plan: Mapping[str, Any], machine: str) -> list[dict[str, Any]]:
     """What a machine looks for: the VM's other machines, and the guest itself."""
     others = [name for name in plan["machines"] if name != machine]
     found = [{"name": name, **plan["addresses"][name]} for name in others]
+    found += _unwitnessed.witnesses(plan, machine)
     if plan["guest_address"]:
         address, port = _address.host_and_port(plan["guest_address"])
         found.append({"name": plan["vm"], "address": address, "port": port})
@@ -112,11 +120,13 @@ def targets(plan: Mapping[str, Any], machine: str) -> list[dict[str, Any]]:
 def decide(plan: Mapping[str, Any], facts: Facts, confirm: str = "", scheduled: bool = False) -> Decision:
     """The decision for one VM. Raises ResilientVmError, one sentence a line, when nothing may be done."""
     storage = plan["backup_storage"]
-    state = (facts.hosts.get(storage) or {}).get("state")
+    alone = _alone(plan, facts, scheduled)
+    state = _unwitnessed.known(plan, facts.hosts) if alone else (facts.hosts.get(storage) or {}).get("state")
     active, taker = hosts_of(plan, state)
     known, held = facts.hosts.get(taker) or {}, facts.standbys.get(taker) or {}
     phase = (state or {}).get("phase")
     resumed = phase == _RESUMED
+    late = _unwitnessed.late(plan, facts.hosts, _newest(facts, storage), facts.standbys)
     newer = _newer.than(held, facts.hosts.get(storage) or {}) if phase in _FIRST else None
     remarks = _newer.remarks(plan, taker, held, newer, facts.brought)
     brings = bool(newer) and not (facts.brought or plan["takeover_point"]) and plan["prefer"] == "newest"
@@ -126,7 +136,14 @@ def decide(plan: Mapping[str, Any], facts: Facts, confirm: str = "", scheduled: 
         facts = replace(facts, standbys={**facts.standbys, taker: held})
     stranger = facts.address.get("mac") and not facts.address["own"] and plan["despite_findings"]
     seen = {**_seen(plan, facts, active, taker), **({"vm_answers": False} if stranger else {})}
-    if state and seen["seen_by_standby"] is not None and seen["seen_by_backup_storage"] is not None:
+    if late and late.problem:
+        raise ResilientVmError(late.problem)
+    if (
+        state
+        and not late
+        and seen["seen_by_standby"] is not None
+        and (alone or seen["seen_by_backup_storage"] is not None)
+    ):
         problems = unfit(plan, facts, state, taker)
         if problems:
             raise ResilientVmError("\n".join([*problems, *remarks]), problems=problems)
@@ -142,18 +159,24 @@ def decide(plan: Mapping[str, Any], facts: Facts, confirm: str = "", scheduled: 
         "generation": current.get("id"),
         "data_time": current.get("instant"),
         "lost_seconds": age(current, facts.now),
+        "decider": taker if alone else storage,
+        "unwitnessed": alone,
+        "document": _to_follow(state, alone, facts.now),
     }
+    if late:
+        why = f"{storage} is told that {late.host} took {plan['vm']} over by itself at {late.when}"
+        return Decision("witness", why, nonce="", late=asdict(late), **found)
     if state and phase == _OVER:
         return _over(plan, state, known, found)
-    runs = (known.get("domain") or {}).get("state") == "running"
-    if resumed and runs and (known.get("state") or {}).get("epoch") == epoch:
-        # Started by a run that was cut off afterwards: it is the one whose guest answers, and only its end is missing.
-        return Decision("take", f"{plan['vm']} runs on {taker} already", nonce="", **found)
     if scheduled and confirm:
         raise ResilientVmError(
             f"resilient_vm_confirm is set in a scheduled job: it is somebody's word that {active} is off now; start "
             "failover by hand"
         )
+    runs = (known.get("domain") or {}).get("state") == "running"
+    if resumed and runs and (known.get("state") or {}).get("epoch") == epoch:
+        # Started by a run that was cut off afterwards: it is the one whose guest answers, and only its end is missing.
+        return Decision("take", f"{plan['vm']} runs on {taker} already", nonce="", **found)
     # A run that was cut off after the change of state had the word for it: it was used then.
     word = None if resumed else parse(confirm, plan["vm"], active, epoch)
     power, fenced = _fence.verdict(facts.fenced)
@@ -166,6 +189,7 @@ def decide(plan: Mapping[str, Any], facts: Facts, confirm: str = "", scheduled: 
         power=power,
         fenced=fenced,
         confirmed=resumed or word is not None,
+        without_backup_storage=plan["without_backup_storage"],
         **seen,
     )
     verdict = _evidence.decide(evidence)
@@ -174,7 +198,8 @@ def decide(plan: Mapping[str, Any], facts: Facts, confirm: str = "", scheduled: 
     if used and (verdict.action != "refuse" or evidence.vm_answers):
         raise ResilientVmError(f"{plan['vm']} is not taken over: {used}")
     if verdict.action == "refuse":
-        raise ResilientVmError(f"{plan['vm']} is not taken over: {verdict.why}")
+        offer = _unwitnessed.offer(plan, evidence, current, facts.now) if _whole(current) else ""
+        raise ResilientVmError(f"{plan['vm']} is not taken over: {verdict.why}{offer}")
     found.update(evidence=evidence.as_dict(), address=dict(facts.address), remarks=remarks)
     if brings:
         return Decision("bring", _newer.why(storage, taker, held), nonce="", **found)
@@ -196,7 +221,33 @@ def _seen(plan: Mapping[str, Any], facts: Facts, active: str, taker: str) -> dic
         "seen_by_standby": reaches(taker, active) if _answered(facts, taker) else None,
         "seen_by_backup_storage": reaches(storage, active) if _answered(facts, storage) else None,
         "standby_sees_backup_storage": bool(reaches(taker, storage)),
+        "standby_sees_witness": any(
+            reaches(taker, name)
+            for name in [_unwitnessed.GATEWAY, *(each["name"] for each in _unwitnessed.witnesses(plan, taker))]
+        ),
     }
+
+
+def _alone(plan: Mapping[str, Any], facts: Facts, scheduled: bool) -> bool:
+    """Whether the host that takes it decides by itself."""
+    if scheduled and plan["without_backup_storage"]:
+        raise ResilientVmError(
+            "resilient_vm_without_backup_storage is set in a scheduled job: what nobody witnesses is for somebody to "
+            "want; start failover by hand"
+        )
+    return bool(plan["without_backup_storage"]) and not _answered(facts, plan["backup_storage"])
+
+
+def _newest(facts: Facts, storage: str) -> list[dict[str, Any]]:
+    newest = (facts.hosts.get(storage) or {}).get("newest")
+    return [newest] if newest else []
+
+
+def _to_follow(state: Mapping[str, Any] | None, alone: bool, now: datetime) -> dict[str, Any]:
+    """Of a run that was cut off. What the backup storage decided, and can't confirm now, is its host's own to say."""
+    if not state:
+        return {}
+    return {**state, "unwitnessed": state.get("unwitnessed") or _clock.iso(now)} if alone else dict(state)
 
 
 def _answered(facts: Facts, machine: str) -> bool:
@@ -217,7 +268,7 @@ def unfit(plan: Mapping[str, Any], facts: Facts, state: Mapping[str, Any], taker
             f"{taker} holds epoch {own['epoch']} of {vm}, and the backup storage epoch {state['epoch']}: that was put "
             "back to an older day; find out where the VM ran last"
         )
-    for name in (taker, plan["backup_storage"]):
+    for name in (name for name in (taker, plan["backup_storage"]) if _answered(facts, name)):
         version = facts.hosts[name].get("version")
         if not version or (facts.version and version.split()[0] != facts.version):
             problems.append(f"the mover on {name} is {version or 'missing'}, not this collection's; {_SITE}")
@@ -317,6 +368,8 @@ def looks_of(answers: Mapping[str, Any], tried: Mapping[str, Any], active: str) 
 def demand(decision: Mapping[str, Any], vm: str, nonce: str, command: str) -> str:
     """The refusal that asks for the operator's word: what to see to, what to type, what it costs."""
     word = Word(vm, decision["active"], decision["epoch"], nonce)
+    if decision.get("unwitnessed"):
+        command = f"{command} {_unwitnessed.ALLOW}"
     return "\n".join(
         [
             f"{decision['why']}. See that {decision['active']} is off and stays off, then run within {VALID_MINUTES} "
@@ -324,59 +377,7 @@ def demand(decision: Mapping[str, Any], vm: str, nonce: str, command: str) -> st
             f"  {command} -e resilient_vm_confirm={word}",
             f"That starts {vm} on {decision['taker']} from {decision['generation']}: what was written since "
             f"{decision['data_time']} is lost ({human_age(timedelta(seconds=decision['lost_seconds']))}).",
+            *([_unwitnessed.WARNING.format(**decision)] if decision.get("unwitnessed") else []),
             *decision.get("remarks", ()),
         ]
     )
-
-
-def report(
-    decision: Mapping[str, Any],
-    vm: str,
-    done: Mapping[str, Any],
-    seconds: float,
-    steps: Sequence[Mapping[str, Any]] = (),
-) -> dict[str, Any]:
-    """What a takeover was, for the journal; ``lines`` is the same for people. ``seconds``: until the machine ran.
-
-    ``steps``: what came of each configured step and check.
-    """
-    waited = ("guest", "port")
-    phases = {name: spent for name, spent in done["seconds"].items() if name not in waited}
-    told = {
-        "vm": vm,
-        "from": decision["active"],
-        "to": decision["taker"],
-        "epoch": decision["new_epoch"],
-        "generation": done["generation"],
-        "data_time": done["data_time"],
-        "lost_seconds": decision["lost_seconds"],
-        "seconds_to_running": round(seconds - sum(done["seconds"].get(name, 0.0) for name in waited), 1),
-        "seconds": dict(done["seconds"]),
-        "guest": done["guest"],
-        "port": done.get("port", "not asked"),
-        "address": dict(decision.get("address") or {}),
-        "remarks": [*decision.get("remarks", ()), *done.get("remarks", ())],
-        "steps": [dict(step) for step in steps],
-        "resumed": decision["resumed"],
-    }
-    spent = ", ".join(f"{name} {took} s" for name, took in phases.items()) or "it ran already"
-    lines = [
-        f"{vm} runs on {told['to']} (epoch {told['epoch']}), taken over from {told['from']}",
-        f"  recovery point: {told['data_time']}; what was written since is lost "
-        f"({human_age(timedelta(seconds=told['lost_seconds'] or 0))})",
-        f"  recovery time:  {told['seconds_to_running']} s from the command until it ran ({spent})",
-        f"  guest:          {_waited(done, 'guest', 'its agent', 'it has no agent to ask')}",
-        f"  port:           {_waited(done, 'port', 'its address', 'resilient_vm_guest_address is not set')}",
-        f"  address:        {_address.remark(decision.get('address'))}",
-        f"  evidence:       {decision['why']}",
-        *(f"  step:           {_steps.line(step)}" for step in steps),
-        *(f"  note:           {remark}" for remark in told["remarks"]),
-    ]
-    return {**told, "evidence": dict(decision["evidence"]), "lines": lines}
-
-
-def _waited(done: Mapping[str, Any], what: str, whose: str, unasked: str) -> str:
-    answer, took = done.get(what, "not asked"), done["seconds"].get(what, 0.0)
-    if answer == "not asked":
-        return unasked
-    return f"{whose} answers after {took} s" if answer == "answers" else f"{whose} did not answer within {took} s"

@@ -19,7 +19,7 @@ TAKEOVER: tuple[Setting, ...] = (
     Setting(
         "start_unconfirmed",
         "bool",
-        "Whether the VM may start after a boot of its active host when no other machine can be asked. Dangerous.",
+        "Whether the VM may start after a boot of its active host when the other host can't be asked. Dangerous.",
         default=False,
     ),
     Setting(
@@ -153,8 +153,8 @@ TAKEOVER: tuple[Setting, ...] = (
     Setting(
         "lost_hosts",
         "list",
-        "For the site playbook, when the backup storage is a new machine: hosts that are gone for good, whose word on "
-        "where the VM ran last is not waited for.",
+        "For the site playbook: hosts that are gone for good, whose word on where the VM ran last is not waited for, "
+        "by a backup storage that is a new machine, nor by the other host's gate.",
         default=[],
         hint="a list of inventory names like [a]",
     ),
@@ -164,6 +164,24 @@ TAKEOVER: tuple[Setting, ...] = (
         "Whether failover and switchover go on where the standby host says that it could not start the VM, or another "
         "machine has its address.",
         default=False,
+    ),
+    Setting(
+        "without_backup_storage",
+        "bool",
+        "For the failover playbook: whether the standby host decides by itself when the backup storage can't be "
+        "reached. Nobody witnesses that; refused in scheduled jobs. See the page on takeover.",
+        default=False,
+    ),
+    Setting(
+        "witnesses",
+        "list",
+        "Addresses with a TCP port, one of which this host has to see when it takes over without the backup storage, "
+        "so that it isn't the one that is cut off; its default gateway when empty.",
+        default=[],
+        scope="machine",
+        elements="str",
+        pattern=r"[A-Za-z0-9._-]+:[0-9]{1,5}|\[[0-9A-Fa-f:.]+\]:[0-9]{1,5}",
+        hint="a list of addresses and ports like [192.0.2.1:53]",
     ),
     Setting(
         "takeover_point",

@@ -81,6 +81,13 @@ problems:
   returned: success
   type: dict
   sample: {}
+after_a_boot:
+  description:
+    - One sentence for each VM in O(vms) that may be started here, but could not be if this host booted now, since then
+      others have to confirm it and don't; by C(customer/vm).
+  returned: success
+  type: dict
+  sample: {}
 unregistered:
   description: VMs in O(vms) that have a state document here but are not known to the gate, by C(customer/vm).
   returned: success
@@ -90,6 +97,7 @@ unregistered:
 """
 
 import os
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
@@ -97,7 +105,7 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.edgecloud.resilient_vm.plugins.module_utils import _clock
 from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._arguments import common_spec
 from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._errors import ResilientVmError
-from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._gate import Gate
+from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._gate import AT_ONCE, Gate, Opening
 from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._gate_proof import GateProof
 from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._layout import Layout
 from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._process import run
@@ -113,6 +121,7 @@ def told(gate: Gate, layouts: list[Layout], dry: bool) -> dict[str, Any]:
     known = {entry.name for entry in entries}
     return {
         "open": {name: openings[name].why for name in names if name in openings and openings[name].open},
+        "after_a_boot": _after_a_boot(gate, [openings[name] for name in names if name in openings]),
         "problems": {name: openings[name].why for name in names if name in openings and not openings[name].open},
         # Without a state document the site playbook has not got to it, which others tell.
         "unregistered": [
@@ -121,6 +130,14 @@ def told(gate: Gate, layouts: list[Layout], dry: bool) -> dict[str, Any]:
         "opened": [opening.entry.name for opening in openings.values() if opening.changed],
         "damaged": damaged,
     }
+
+
+def _after_a_boot(gate: Gate, openings: list[Opening]) -> dict[str, str]:
+    # What was opened just now has just been confirmed.
+    asked = [opening.entry for opening in openings if opening.open and not opening.changed]
+    with ThreadPoolExecutor(AT_ONCE) as several:
+        found = zip(asked, several.map(gate.after_a_boot, asked))
+        return {entry.name: why for entry, why in found if why}
 
 
 def main() -> None:

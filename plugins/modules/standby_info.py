@@ -91,6 +91,10 @@ standbys:
       type: list
       elements: str
       returned: success
+    crowded:
+      description: Why this host could not run all the VMs that it was asked about at once; empty when it could.
+      type: str
+      returned: success
     mended:
       description:
         - The last twenty blocks and files that were mended, as RV(edgecloud.resilient_vm.image_verify#module:repaired)

@@ -56,6 +56,12 @@ options:
         description: Its address and a port, like V(192.0.2.80:443).
         type: str
         required: true
+  gateway:
+    description:
+      - Whether this machine's default gateway is looked for as well, by an echo and on port 53; C(its gateway) in
+        RV(seen). A machine without one sees none.
+    type: bool
+    default: false
   patience_seconds:
     description: How long it waits for an answer, in seconds.
     type: float
@@ -106,8 +112,9 @@ from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.edgecloud.resilient_vm.plugins.module_utils import _clock
 from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._address import sighting
-from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._look import Target, look
+from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._look import Target, look, way_out
 from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._process import run
+from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._unwitnessed import GATEWAY
 
 
 def main() -> None:
@@ -123,6 +130,7 @@ def main() -> None:
                 "type": "dict",
                 "options": {"domain": {"type": "str", "required": True}, "address": {"type": "str", "required": True}},
             },
+            "gateway": {"type": "bool", "default": False},
             "patience_seconds": {"type": "float", "default": 2.0},
         },
         supports_check_mode=True,
@@ -130,6 +138,8 @@ def main() -> None:
     began = _clock.iso(_clock.now())
     given = module.params
     targets = [Target.of(each) for each in given["targets"]]
+    if given["gateway"]:
+        targets += way_out(GATEWAY)
     guest = given["guest"]
     with ThreadPoolExecutor(1) as beside:
         address = beside.submit(sighting, guest["address"], guest["domain"], run) if guest else None

@@ -34,7 +34,8 @@ options:
     description: Epoch of the VM when the step was decided on. Required with O(transition).
     type: int
   document:
-    description: The backup storage's RV(state), to be followed on a host.
+    description:
+      - The backup storage's RV(state), to be followed on a host. The host that is not to run the VM is told first.
     type: dict
   unasked_since:
     description:
@@ -47,6 +48,12 @@ options:
         is refused when it is not the last one that was issued, is older than 15 minutes, or when the active host has
         asked since whether it may still run the VM.
     type: str
+  unwitnessed:
+    description:
+      - Whether a host takes the step by itself, since the backup storage can't be reached. Only for a takeover; the
+        document says so until the backup storage has been told.
+    type: bool
+    default: false
   who:
     description: On whose behalf.
     type: str
@@ -108,6 +115,7 @@ def argument_spec() -> dict[str, Any]:
         "document": {"type": "dict"},
         "unasked_since": {"type": "str"},
         "nonce": {"type": "str"},
+        "unwitnessed": {"type": "bool", "default": False},
         "who": {"type": "str", "required": True},
         "why": {"type": "str"},
         "evidence": {"type": "dict", "default": {}},
@@ -135,6 +143,7 @@ def main() -> None:
                 given["evidence"],
                 parse(given["unasked_since"], "unasked_since") if given["unasked_since"] else None,
                 given["nonce"],
+                given["unwitnessed"],
             )
             before, after = _change.change(layout, request, when, module.check_mode)
         else:

@@ -25,14 +25,14 @@ BALLAST_MIB = 200
 # Where a takeover is killed: as the task of this name begins.
 TASKS = (
     "take | Say there that it is about to be taken over",
-    "take | Decide it on the backup storage",
+    "take | Decide it",
     "steps | See what has been done already",
     "step | Do what it says, and verify it",
     "step | Write down what came of it",
     "take | Start it",
     "take | End counting",
     "take | Sum it up",
-    "take | Write it down on the backup storage",
+    "take | Write it down where it was decided",
     "take | Write it down there",
     "take | Say what was done",
 )

@@ -38,6 +38,12 @@ POWER = {
     "says on": (True, "on"),
     "can't say": (True, "failed"),
 }
+# Whether it may be decided without C, and by what B knows then that it is not cut off.
+WITHOUT = {
+    "not allowed": (False, False),
+    "B sees its gateway": (True, True),
+    "B sees nothing": (True, False),
+}
 _SAID = {"off": "C: off", "on": "C: on", "failed": "C: no answer"}
 _MARKS = {None: "out of reach", False: "no", True: "yes"}
 _ANY = "any"
@@ -65,8 +71,8 @@ def room() -> Any:
 
 
 def domains() -> tuple[tuple[Any, ...], ...]:
-    """The values of each column: who sees whom, A's power, the word."""
-    return (*COLUMNS.values(), tuple(POWER), (False, True))
+    """The values of each column: who sees whom, A's power, the word, whether C may be done without."""
+    return (*COLUMNS.values(), tuple(POWER), (False, True), tuple(WITHOUT))
 
 
 def cells() -> Iterator[Cell]:
@@ -76,8 +82,9 @@ def cells() -> Iterator[Cell]:
 
 def outcome(cell: Cell) -> tuple[str, str]:
     """(action, why) of one cell, decided by the product."""
-    control, standby, storage, link, guest, power, word = cell
+    control, standby, storage, link, guest, power, word, without = cell
     fencing, state = POWER[power]
+    allowed, witness = WITHOUT[without]
     seen = room().Evidence(
         vm="erp",
         active="A",
@@ -92,6 +99,8 @@ def outcome(cell: Cell) -> tuple[str, str]:
         power=state,
         confirmed=word,
         fenced=_SAID.get(state, ""),
+        without_backup_storage=allowed,
+        standby_sees_witness=witness,
     )
     decision = room().decide(seen)
     return decision.action, decision.why
@@ -130,7 +139,7 @@ def _told(column: int, allowed: frozenset[Any]) -> str:
 
 def markdown() -> str:
     """The table, with how many cells each row stands for."""
-    heads = [*COLUMNS, "A's fence agent", "word given"]
+    heads = [*COLUMNS, "A's fence agent", "word given", "without C"]
     lines = [f"| {' | '.join(heads)} | then | because | cells |", "|---" * (len(heads) + 3) + "|"]
     total = 0
     for row in rows():

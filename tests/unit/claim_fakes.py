@@ -35,9 +35,12 @@ PLAN: dict[str, Any] = {
     "guest_address": None,
     "guest_wait_seconds": 0,
     "max_data_loss_hours": 48,
+    "max_clock_skew_seconds": 300,
     "prefer": "time",
     "takeover_steps": [{"name": "DNS", "command": ["secret"]}],
-    "machine_settings": {name: {"fence_agent": None, "fence_secrets": {"password": "x"}} for name in "abc"},
+    "machine_settings": {
+        name: {"fence_agent": None, "witnesses": [], "fence_secrets": {"password": "x"}} for name in "abc"
+    },
 }
 
 

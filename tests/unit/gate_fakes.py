@@ -27,7 +27,9 @@ class World:
     """Host a in a folder; what other machines answer and which domains run is the test's to say."""
 
     place: Path
-    answers: dict[str, str] = field(default_factory=lambda: {"192.0.2.13": "3 a\n"})
+    answers: dict[str, str] = field(
+        default_factory=lambda: {"192.0.2.13": "3 a protected\n", "192.0.2.12": "3 a protected\n"}
+    )
     running: set[str] = field(default_factory=set)
     broken: str = ""
     defined: bool = True

@@ -23,6 +23,8 @@ PLAN: dict[str, Any] = {
     "addresses": {name: {"address": f"192.0.2.1{number}", "port": 22} for number, name in enumerate("abc", 1)},
     "guest_address": None,
     "max_data_loss_hours": 10,
+    "max_clock_skew_seconds": 300,
+    "without_backup_storage": False,
     "despite_findings": False,
     "prefer": "time",
     "takeover_point": None,

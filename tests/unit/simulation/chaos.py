@@ -22,13 +22,14 @@ from unit.simulation.world import PowerCut, World
 __all__ = ["Chaos", "simulate"]
 
 _WORD = re.compile(r"resilient_vm_confirm=(\S+)")
+_RESOLVE = re.compile(r"resilient_vm_resolve_to=(\w) \(or (\w)\)")
 _LIKELY = {
     "protected": ("failover", "failover", "failover", "switchover", "switchover", "daily"),
     "switching": ("switchover", "switchover", "failover", "daily"),
     "failing_over": ("failover",),
     "failed_over": ("undo", "undo", "reprotect", "reprotect", "daily", "failover"),
     "reprotecting": ("reprotect", "reprotect", "daily", "switchover", "undo"),
-    "any": ("daily", "failover", "switchover", "reprotect", "undo"),
+    "any": ("daily", "failover", "switchover", "reprotect", "undo", "resolve"),
 }
 _MEMORY = Path("/dev/shm")  # a world is thousands of small files that nobody keeps
 
@@ -98,11 +99,14 @@ class Chaos:
         if name == "failover":
             if self.chance.random() < 0.8:
                 self._darken()
+            if self.chance.random() < 0.3:
+                self._darken_storage()
             self._fail_over("")
         elif name == "undo":
             self._start(name, takeover.undo, self.chance.random() < 0.8)
-        elif name == "switchover":
-            self._start(name, planned.switchover, self.chance.choice("ab"))
+        elif name in ("switchover", "resolve"):
+            tasks = planned.switchover if name == "switchover" else planned.resolve
+            self._start(name, tasks, self.chance.choice("ab"))
         else:
             self._start(name, {"daily": planned.daily, "reprotect": planned.reprotect}[name])
 
@@ -110,7 +114,9 @@ class Chaos:
         self.runs.append(Run(self.world, name, tasks, *given))
 
     def _fail_over(self, word: str) -> None:
-        self._start("failover", takeover.failover, word, self.chance.random() < 0.02)
+        """Where the backup storage is out of reach, mostly without it."""
+        without_c = self.chance.random() < (0.1 if self.world.reaches(CONTROL, "c") else 0.8)
+        self._start("failover", takeover.failover, word, self.chance.random() < 0.02, without_c)
 
     def _darken(self) -> None:
         """The active host goes down, or out of sight with its VM running."""
@@ -123,6 +129,15 @@ class Chaos:
                 self.world.cuts.add((other, active))
             if self.chance.random() < 0.7:
                 self.world.cuts.add((active, other))
+
+    def _darken_storage(self) -> None:
+        """The backup storage goes down as well, or out of sight with or without the active host."""
+        if self.chance.random() < 0.5:
+            self.world.power_off("c")
+            return
+        for other in sorted({CONTROL, "a", "b"}):
+            if self.chance.random() < 0.9 - 0.5 * (other == "a"):
+                self.world.cuts |= {(other, "c"), ("c", other)}
 
     def _word(self) -> str:
         """What the operator says: mostly the word that was asked for, after seeing to it."""
@@ -243,6 +258,9 @@ class Chaos:
         world = self.world
         state = product.document(world.machines["c"])
         active, standby = str(state["active"]), str(state["standby"])
+        untold = world.untold()
+        if untold:
+            return self._what_it_says(untold, active)
         if world.machines[standby].runs:
             world.shutdown(standby)
         if state["phase"] == "failing_over":
@@ -261,6 +279,22 @@ class Chaos:
             # A planned move that was cut off after it was decided.
             return Run(world, "switchover", planned.switchover, active)
         return Run(world, "reprotect", planned.reprotect)
+
+    def _what_it_says(self, untold: str, left: str) -> Run:
+        """Of a takeover that the backup storage was not told of."""
+        found = _RESOLVE.search(untold)
+        if found:
+            goal = self.chance.choice((found.group(1), found.group(2)))
+            self.world.shutdown(found.group(2) if goal == found.group(1) else found.group(1))
+            return Run(self.world, "resolve", planned.resolve, goal)
+        if "failover playbook" not in untold:
+            return Run(self.world, "daily", planned.daily)
+        self.world.power_off(left)
+        run = Run(self.world, "failover", takeover.failover, "")
+        while run.step():
+            self.watch.look()
+        self.world.power_on(left)
+        return run
 
 
 def simulate(seed: int, steps: int = 100) -> None:

@@ -1,7 +1,7 @@
 # Copyright (c) 2026, edgecloud.resilient_vm contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The playbooks daily, reprotect and switchover, task by task as their roles have them."""
+"""The playbooks daily, reprotect, resolve and switchover, task by task as their roles have them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from unit.simulation.machine import Machine
 from unit.simulation.playbook import Run, Steps, ask
 from unit.simulation.product import Failed
 
-__all__ = ["daily", "reprotect", "switchover"]
+__all__ = ["daily", "reprotect", "resolve", "switchover"]
 
 
 @dataclass
@@ -54,9 +54,16 @@ def _cycle(run: Run, answers: dict[str, Any], force: bool = False) -> Generator[
     night = Night()
     try:
         night.decision = decision = product.cycle(run.world, answers, force)
+        decided = answers["hosts"]["c"]["state"]
+        for step in (decision.late or {}).get("steps", []):
+            yield "Tell the backup storage what was decided without it"
+            try:
+                decided = run.call("c", run.world.decide, why="late", **step)
+            except Failed as error:
+                raise Failed(f"c was not told ({error}); look at a, then run the failover playbook") from error
         for name in decision.untold:
             yield "Tell the hosts what they could not hear when it was decided"
-            run.call(name, run.world.follow, answers["hosts"]["c"]["state"])
+            run.call(name, run.world.follow, decided)
         if decision.take_image:
             yield "Open a snapshot of all its disks"
             copy = run.call(decision.active, disks.open_snapshot, decision.epoch, decision.newest_id)
@@ -205,3 +212,25 @@ def _start(run: Run, decision: Any, document: dict[str, Any]) -> Steps:
     run.call(goal, product.promote, document, document["epoch"])
     yield from _tell(run, decision, document)
     run.world.say(f"erp lives on {goal}")
+
+
+def resolve(run: Run, goal: str) -> Steps:
+    answers = yield from ask(run)
+    yield "resolve | Decide whose disks count"
+    decision = product.resolve(run.world, answers, goal)
+    if decision.action == "nothing":
+        return decision.why
+    if decision.newer is not None:
+        yield "resolve | Have the backup storage know the newest epoch"
+        run.call("c", run.world.follow, decision.newer)
+    document: dict[str, Any] = {}
+    for step in decision.steps:
+        yield "resolve | Decide it on the backup storage"
+        document = run.call("c", run.world.decide, step, decision.epoch, "resolve")
+    for follower in (decision.standby, decision.active):
+        yield "resolve | Tell the hosts"
+        run.call(follower, run.world.follow, document)
+    for name in (decision.active, decision.standby):
+        yield "gate | See on every host that it starts no VM it must not start, and those that live there"
+        run.fact(name, product.look_at_gate)
+    return decision.why

@@ -85,10 +85,7 @@ def ask(run: Run) -> Generator[str, None, dict[str, Any]]:
     now = iso(of_seconds(run.world.seconds + run.world.control_ahead_seconds))
     hosts = {name: run.fact(name, disks.facts, now) for name in "abc"}
     images = {"c": run.fact("c", disks.images_facts)}
-    known = [fact["state"] for fact in hosts.values() if fact.get("state")]
-    active = max(known, key=lambda state: state["epoch"])["active"] if known else "a"
-    standby = "b" if active == "a" else "a"
-    return {"hosts": hosts, "images": images, "standbys": {standby: run.fact(standby, disks.standby_facts)}}
+    return {"hosts": hosts, "images": images, "standbys": {name: run.fact(name, disks.standby_facts) for name in "ab"}}
 
 
 def look(run: Run, machines: tuple[str, ...], names: tuple[str, ...]) -> dict[str, dict[str, str]]:

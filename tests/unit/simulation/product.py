@@ -31,10 +31,12 @@ from ansible_collections.edgecloud.resilient_vm.plugins.module_utils import (
     _preflight,
     _promote,
     _reprotect,
+    _resolve,
     _superseded,
     _switch,
     _takeover,
     _undo,
+    _unwitnessed,
     _word,
 )
 from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._errors import ResilientVmError
@@ -210,10 +212,16 @@ def stop_superseded(machine: Machine) -> str:
 
 
 def change(
-    machine: Machine, transition: str, epoch: int, why: str, unasked_since: str = "", nonce: str = ""
+    machine: Machine,
+    transition: str,
+    epoch: int,
+    why: str,
+    unasked_since: str = "",
+    nonce: str = "",
+    unwitnessed: bool = False,
 ) -> dict[str, Any]:
     since = _clock.parse(unasked_since) if unasked_since else None
-    request = _change.Request(transition, epoch, "simulation", why, {}, since, nonce or None)
+    request = _change.Request(transition, epoch, "simulation", why, {}, since, nonce or None, unwitnessed)
     return _change.change(machine.layout, request, machine.now())[1].as_dict()
 
 
@@ -285,19 +293,31 @@ def fence(_machine: Machine, answer: Any) -> dict[str, Any]:
 # what is decided on the control node
 
 
-def failover(world: World, answers: Mapping[str, Any], confirm: str, scheduled: bool) -> _takeover.Decision:
+def failover(
+    world: World, answers: Mapping[str, Any], confirm: str, scheduled: bool, without_c: bool
+) -> _takeover.Decision:
     facts = _takeover.Facts(
         answers["hosts"], answers["standbys"], answers["looks"], world.control_now(), VERSION, answers["fenced"]
     )
-    return _takeover.decide(world.plan, facts, confirm, scheduled)
+    return _takeover.decide({**world.plan, "without_backup_storage": without_c}, facts, confirm, scheduled)
 
 
 def demand(decision: _takeover.Decision, number: str) -> str:
     return _takeover.demand(dataclasses.asdict(decision), "erp", number, "failover --limit erp")
 
 
-def taker(world: World, state: Mapping[str, Any] | None) -> tuple[str, str]:
+def taker(world: World, hosts: Mapping[str, Any]) -> tuple[str, str]:
+    """By what the backup storage said, or the hosts where they were asked."""
+    state = hosts["c"].get("state") or _unwitnessed.known(world.plan, hosts)
     return _takeover.hosts_of(world.plan, state)
+
+
+def untold(world: World, hosts: Mapping[str, Any], images: list[dict[str, Any]]) -> str:
+    return _unwitnessed.told(world.plan, hosts, images, {})
+
+
+def resolve(world: World, answers: Mapping[str, Any], goal: str) -> _resolve.Decision:
+    return _resolve.decide({**world.plan, "resolve_to": goal}, answers["hosts"], VERSION)
 
 
 def switchover(world: World, answers: Mapping[str, Any], goal: str) -> _switch.Decision:

@@ -26,6 +26,7 @@ _PLAYBOOKS = {
     "daily": planned.daily,
     "failover": takeover.failover,
     "reprotect": planned.reprotect,
+    "resolve": planned.resolve,
     "switchover": planned.switchover,
     "undo": takeover.undo,
 }
@@ -97,7 +98,7 @@ class _Player:
             (r"the next write of (\S+) on ([abc]): (.+)", self._meanwhile),
             (r"status", lambda: world.say(world.status())),
             (r"go on", self._go_on),
-            (r"(daily|failover|reprotect|switchover|undo)\b(.*)", self._playbook),
+            (r"(daily|failover|reprotect|resolve|switchover|undo)\b(.*)", self._playbook),
         ]
 
     def do(self, line: str) -> None:
@@ -164,14 +165,14 @@ class _Player:
             self.standing.append(run)
 
     def _given(self, name: str, words: str) -> tuple[object, ...]:
-        if name == "switchover":
+        if name in ("switchover", "resolve"):
             return (words.removeprefix("to "),)
         if name == "undo":
             return (words == "with the word",)
         if name == "failover":
             if words.startswith("with the word "):
                 return (words.removeprefix("with the word "),)
-            return (self.word if "with the word" in words else "", "scheduled" in words)
+            return (self.word if "with the word" in words else "", "scheduled" in words, "without c" in words)
         return ()
 
     def _go_on(self) -> None:

@@ -18,15 +18,20 @@ from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._clock impo
 __all__ = ["failover", "undo"]
 
 
-def _look(run: Run) -> Generator[str, None, dict[str, Any]]:
+def _look(run: Run, without_c: bool) -> Generator[str, None, dict[str, Any]]:
     world = run.world
     now = iso(world.control_now())
     yield "look | Ask the backup storage about the VM"
     hosts = {"c": run.fact("c", disks.facts, now)}
-    goes, comes = product.taker(world, hosts["c"].get("state"))
+    if without_c and not hosts["c"]["answered"]:
+        yield "look | Ask the hosts where they may decide without it"
+        hosts |= {name: run.fact(name, disks.facts, now) for name in "ab"}
+    goes, comes = product.taker(world, hosts)
     yield "look | Begin to look from both"
     began = {name: iso(world.machines[name].now()) for name in ("c", comes)}
     looks = look(run, ("c", comes), ("a", "b", "c"))
+    if comes in looks:
+        looks[comes]["its gateway"] = "answers an echo" if (comes, "gateway") not in world.cuts else ""
     lie = world.machines[goes].up
     yield "look | Try the active host from the control node"
     looks[CONTROL] = {goes: "ssh answers" if world.reaches(CONTROL, goes) else ""}
@@ -37,7 +42,7 @@ def _look(run: Run) -> Generator[str, None, dict[str, Any]]:
     return {"hosts": hosts, "standbys": standbys, "looks": looks, "began": began, "fenced": [], "lie": lie}
 
 
-def _fence(run: Run, goes: str, comes: str) -> Generator[str, None, dict[str, Any]]:
+def _fence(run: Run, goes: str, comes: str, without_c: bool) -> Generator[str, None, dict[str, Any]]:
     fenced: list[tuple[str, Any]] = []
     tasks = (
         "fence | Power it off from the backup storage",
@@ -47,19 +52,26 @@ def _fence(run: Run, goes: str, comes: str) -> Generator[str, None, dict[str, An
         yield task
         if not fenced or fenced[0][1].get("power") != "off":
             fenced.append((machine, run.fact(machine, product.fence, run.world.fence(goes))))
-    again = yield from _look(run)
+    again = yield from _look(run, without_c)
     return {**again, "fenced": fenced}
 
 
-def failover(run: Run, confirm: str = "", scheduled: bool = False) -> Steps:
+def failover(run: Run, confirm: str = "", scheduled: bool = False, without_c: bool = False) -> Steps:
     world = run.world
-    answers = yield from _look(run)
+    answers = yield from _look(run, without_c)
     yield "decide | Decide what may be done"
-    decision = product.failover(world, answers, confirm, scheduled)
-    if decision.action == "fence":
-        answers = yield from _fence(run, decision.active, decision.taker)
+    decision = product.failover(world, answers, confirm, scheduled, without_c)
+    if decision.action == "witness":
+        for step in decision.late["steps"]:
+            yield "witness | Tell the backup storage what was decided without it"
+            run.call("c", world.decide, step["transition"], step["epoch"], "late")
+        answers = yield from _look(run, without_c)
         yield "decide | Decide what may be done"
-        decision = product.failover(world, answers, confirm, scheduled)
+        decision = product.failover(world, answers, confirm, scheduled, without_c)
+    if decision.action == "fence":
+        answers = yield from _fence(run, decision.active, decision.taker, without_c)
+        yield "decide | Decide what may be done"
+        decision = product.failover(world, answers, confirm, scheduled, without_c)
     if decision.action == "nothing":
         return decision.why
     if decision.action == "confirm":
@@ -69,41 +81,46 @@ def failover(run: Run, confirm: str = "", scheduled: bool = False) -> Steps:
 
 def _ask_for_the_word(run: Run, decision: Any) -> Steps:
     yield "ask | Keep what the word must end in"
-    number = run.call("c", product.nonce, decision.epoch)
-    yield "ask | See that nothing is under way there"
-    run.call(decision.taker, _withdraw, decision.new_epoch)
+    number = run.call(decision.decider, product.nonce, decision.epoch)
+    if not decision.unwitnessed:
+        yield "ask | See that nothing is under way there"
+        run.call(decision.taker, _withdraw, decision.new_epoch)
     yield "ask | Ask for the operator's word"
     raise Failed(product.demand(decision, number))
 
 
 def _take(run: Run, decision: Any, answers: dict[str, Any]) -> Steps:
     world, taker = run.world, decision.taker
-    decided = answers["hosts"]["c"]["state"]
+    decided, alone = decision.document, decision.unwitnessed
     if not decision.resumed:
         lie = answers["lie"]
         try:
-            yield "take | Say there that it is about to be taken over"
-            run.call(taker, _intend, decision.new_epoch, answers["began"][taker])
-            yield "take | Decide it on the backup storage"
-            since = "" if decision.nonce else answers["began"]["c"]
-            words = {"nonce": decision.nonce, "unasked_since": since}
-            decided = run.call("c", world.decide, "fail_over", decision.epoch, "failover", **words)
+            if not alone:
+                yield "take | Say there that it is about to be taken over"
+                run.call(taker, _intend, decision.new_epoch, answers["began"][taker])
+            yield "take | Decide it"
+            since = "" if decision.nonce else answers["began"][decision.decider]
+            words = {"nonce": decision.nonce, "unasked_since": since, "unwitnessed": alone}
+            decided = run.call(decision.decider, world.decide, "fail_over", decision.epoch, "failover", **words)
             if lie:
                 world.lies.add((decision.active, decision.epoch))
         except Failed:
             yield "take | See that nobody has decided it"
-            undecided = run.fact("c", _undecided, decision.epoch)
-            if undecided["answered"]:
+            undecided = run.fact(decision.decider, _undecided, decision.epoch)
+            if undecided["answered"] and not alone:
                 yield "take | Take it back there"
                 run.call(taker, _withdraw, decision.new_epoch)
             raise
     yield "take | Start it"
     run.call(taker, product.promote, decided, decision.new_epoch)
-    yield "take | Write it down on the backup storage"
-    over = run.call("c", world.decide, "finish_failover", decision.new_epoch, "failover")
+    yield "take | Write it down where it was decided"
+    over = run.call(
+        decision.decider, world.decide, "finish_failover", decision.new_epoch, "failover", unwitnessed=alone
+    )
     yield "take | Write it down there"
     run.call(taker, world.follow, over)
-    return f"erp runs on {taker}, taken over from {decision.active}; {decision.why}"
+    witness = " and nobody witnessed it" if alone else ""
+    return f"erp runs on {taker}{witness}, taken over from {decision.active}; {decision.why}"
 
 
 def _intend(machine: Machine, epoch: int, began: str) -> None:

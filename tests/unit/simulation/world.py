@@ -244,11 +244,13 @@ class World:
     # what is decided
 
     def decide(self, machine: Machine, transition: str, epoch: int, why: str, **more: Any) -> dict[str, Any]:
-        """M(vm_state) on the backup storage."""
+        """M(vm_state) on the backup storage, or on the host that decides without it."""
         before = product.document(machine)
         after = product.change(machine, transition, epoch, why, **more)
-        self.say(f"c decides {transition}: epoch {after['epoch']}, active {after['active']}, {after['phase']}")
-        if after["epoch"] != before["epoch"]:
+        self.say(
+            f"{machine.name} decides {transition}: epoch {after['epoch']}, active {after['active']}, {after['phase']}"
+        )
+        if after["epoch"] != before["epoch"] and after["epoch"] not in self.moves:
             left = self.machines[before["active"]]
             content = Path(left.domain.disk).read_bytes() if left.domain else b""
             self.moves[after["epoch"]] = (transition, content)
@@ -266,6 +268,19 @@ class World:
         held = []
         for name, machine in self.machines.items():
             document = product.document(machine)
-            mark = "" if machine.up else ", off"
+            mark = ", unwitnessed" * bool(document["unwitnessed"]) + ("" if machine.up else ", off")
             held.append(f"{name}: epoch {document['epoch']}, active {document['active']}, {document['phase']}{mark}")
-        return f"erp runs on {' and '.join(runs) or 'no host'}; {'; '.join(held)}"
+        told = f"erp runs on {' and '.join(runs) or 'no host'}; {'; '.join(held)}"
+        untold = self.untold()
+        return f"{told}\nred: {untold}" if untold else told
+
+    def untold(self) -> str:
+        """What status says of a takeover that the backup storage has not heard of."""
+        hosts: dict[str, Any] = {}
+        for name, machine in self.machines.items():
+            if self.reaches(CONTROL, name):
+                with self.at(machine):
+                    hosts[name] = disks.facts(machine, "")
+        stored = self.machines["c"]
+        images = disks.images_facts(stored)["images"] if "c" in hosts else []
+        return product.untold(self, hosts, images)

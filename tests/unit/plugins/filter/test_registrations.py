@@ -32,10 +32,16 @@ PLAN = {
     "guest_address": None,
     "guest_wait_seconds": 120,
     "max_data_loss_hours": 48,
+    "max_clock_skew_seconds": 300,
     "prefer": "time",
     "takeover_steps": [],
     "machine_settings": {
-        name: {"fence_agent": "fence_ipmilan", "fence_options": {"ip": "192.0.2.111"}, "fence_seconds": 60}
+        name: {
+            "fence_agent": "fence_ipmilan",
+            "witnesses": [],
+            "fence_options": {"ip": "192.0.2.111"},
+            "fence_seconds": 60,
+        }
         for name in "abc"
     },
 }
@@ -78,7 +84,7 @@ def test_all_are_told_what_a_takeover_without_the_control_node_needs(machine: st
     (item,) = registrations([PLAN], answers(), machine, "told")
     assert (item["plan"]["networks"], item["plan"]["addresses"]) == (PLAN["networks"], PLAN["addresses"])
     # That there is a fence agent, and nothing of how it is used.
-    assert item["plan"]["machine_settings"]["a"] == {"fence_agent": "fence_ipmilan"}
+    assert item["plan"]["machine_settings"]["a"] == {"fence_agent": "fence_ipmilan", "witnesses": []}
 
 
 @pytest.mark.parametrize(

@@ -23,7 +23,7 @@ from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._errors imp
 from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._files import locked, write_json
 from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._layout import Layout
 from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._manifest import Disk, Manifest
-from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._state import State
+from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._state import State, followed
 from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._store import Store
 from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._transitions import CLOSED, TABLE
 
@@ -111,18 +111,17 @@ def test_a_takeover_by_an_operators_word_needs_that_word_and_a_host_that_kept_si
 def test_whoever_asks_is_told_who_is_active_and_is_known_to_be_up(storage: Layout) -> None:
     Path(storage.asked).touch()
     os.utime(storage.asked, (START.timestamp(),) * 2)
-    assert _change.told(storage) == "1 a"
+    assert _change.told(storage) == "1 a protected"
     assert os.stat(storage.asked).st_mtime > START.timestamp() + 60
 
 
-def test_a_host_that_is_about_to_take_it_over_confirms_nothing(storage: Layout) -> None:
+def test_a_host_that_is_about_to_take_it_over_says_so(storage: Layout) -> None:
     Path(storage.asked).touch()
     write_json(storage.intent, {"epoch": 2, "when": "2026-01-14T02:00:00Z"})
-    with pytest.raises(ResilientVmError, match="is being taken over here, to epoch 2; run failover again"):
-        _change.told(storage)
+    assert _change.told(storage) == "1 a intended"
     # Once it has been decided, the intent is void.
     _change.change(storage, asked("fail_over"), START)
-    assert _change.told(storage) == "2 b"
+    assert _change.told(storage) == "2 b failing_over"
 
 
 def test_nobody_is_told_anything_while_a_takeover_is_decided(storage: Layout, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -142,7 +141,20 @@ def test_nobody_is_told_anything_while_a_takeover_is_decided(storage: Layout, mo
     request = dataclasses.replace(asked("fail_over"), unasked_since=START + timedelta(seconds=1))
     _change.change(storage, request, START)
     assert told == ["acme/erp is being decided on here at this moment; ask again"]
-    assert _change.told(storage) == "2 b"
+    assert _change.told(storage) == "2 b failing_over"
+
+
+def test_what_a_host_decides_by_itself_says_so_until_the_backup_storage_has_decided_it(storage: Layout) -> None:
+    alone = dataclasses.replace(asked("fail_over"), unwitnessed=True)
+    decided = _change.change(storage, alone, START)[1]
+    assert decided.unwitnessed == "2026-01-01T00:00:00Z"
+    later = START + timedelta(minutes=1)
+    over = _change.change(storage, dataclasses.replace(asked("finish_failover", 2), unwitnessed=True), later)[1]
+    assert (over.phase, over.unwitnessed) == ("failed_over", "2026-01-01T00:00:00Z")
+    assert _change.change(storage, asked("begin_reprotect", 2), later)[1].unwitnessed is None
+    told = dataclasses.replace(over, unwitnessed=None)
+    assert State.from_json(over.as_dict(), "here") == over
+    assert followed(over, told) == told
 
 
 def test_a_takeover_does_not_wait_for_ever_for_whoever_is_told_something(storage: Layout) -> None:

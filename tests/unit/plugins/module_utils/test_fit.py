@@ -85,6 +85,29 @@ def test_more_memory_is_never_worse(free: int, more: int, huge: bool) -> None:
     assert bool(less) == (free < needs.memory_bytes)
 
 
+@given(
+    sizes=st.lists(st.integers(1, 64 << 30), max_size=5),
+    huge=st.lists(st.integers(1, 64 << 30), max_size=5),
+    free=st.integers(0, 128 << 30),
+)
+def test_several_are_crowded_when_they_need_more_together_than_is_free(
+    sizes: list[int], huge: list[int], free: int
+) -> None:
+    needs = [replace(NEEDS, memory_bytes=size, huge_pages=False) for size in sizes]
+    needs += [replace(NEEDS, memory_bytes=size, huge_pages=True) for size in huge]
+    told = _fit.crowded(needs, replace(HOST, memory_bytes=free, huge_pages_bytes=free))
+    assert bool(told) == any(len(each) > 1 and sum(each) > free for each in (sizes, huge))
+
+
+def test_it_says_how_much_and_that_one_alone_is_no_crowd() -> None:
+    host, each = replace(HOST, memory_bytes=6 << 30), replace(NEEDS, memory_bytes=4 << 30, huge_pages=False)
+    told = _fit.crowded([each, each], host)
+    assert told.startswith(
+        "the 2 VMs that stand by here take 8.0 GiB of memory together, and 6.0 GiB is free: they could"
+    )
+    assert _fit.crowded([replace(each, memory_bytes=8 << 30)], host) == ""
+
+
 SYSTEM = "<type arch='x86_64' machine='pc-q35-7.2'>hvm</type>"
 XML = domain(
     "<interface type='network'><source network='default' bridge='virbr0'/></interface>",
@@ -144,6 +167,11 @@ def test_only_a_processor_that_is_named_is_compared(tmp_path: Path, cpu: str, co
     asked = [call for call in world.calls if call.startswith("virsh hypervisor-cpu-compare")]
     assert [call.split("--")[1] for call in asked] == ["virttype kvm "] * compared
     assert ["bridge br0, to" in text for text in told].count(True) == 1
+    assert host.crowded() == ""
     # What is the same for all of a host's machines is asked for once.
     host.unfit(layout, "other")
+    host.unfit(layout, "third")
+    assert host.crowded().startswith(
+        "the 3 VMs that stand by here take 6.0 GiB of memory together, and 4.0 GiB is free"
+    )
     assert world.asked("virsh capabilities", "virsh net-list") == ["virsh capabilities", "virsh net-list"]

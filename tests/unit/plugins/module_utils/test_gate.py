@@ -18,26 +18,50 @@ from unit.gate_fakes import OWN, UUID, World
 from ansible_collections.edgecloud.resilient_vm.plugins.module_utils import _gate
 from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._gate import Answer
 from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._registry import PROBE
+from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._transitions import PHASES, named
 
 SILENT = Answer("c", None, said="Connection refused")
 
 
-def answer(epoch: int, active: str, machine: str = "c") -> Answer:
-    return Answer(machine, epoch, active)
+def answer(epoch: int, active: str, machine: str = "c", phase: str = "protected") -> Answer:
+    return Answer(machine, epoch, active, phase=phase)
+
+
+BOTH = [answer(3, "a"), answer(3, "a", "b")]
+NOBODY = [SILENT, replace(SILENT, machine="b")]
+ALONE = replace(OWN, phase="failed_over", unwitnessed="2026-01-14T02:00:00Z")
 
 
 @pytest.mark.parametrize(
     "answers, unconfirmed, expected",
     [
-        ([answer(3, "a")], False, (True, True, "confirmed by c")),
+        (BOTH, False, (True, True, "confirmed by c and b")),
         ([SILENT, answer(3, "a", "b")], False, (True, True, "confirmed by b")),
+        # The other host may have taken it over while the backup storage was out of its reach.
+        (
+            [answer(3, "a"), NOBODY[1]],
+            False,
+            (False, False, "b has to say that it has not taken acme/erp over by itself"),
+        ),
+        ([answer(3, "a"), NOBODY[1]], True, (True, True, "b could not be asked, and resilient_vm_start_unconfirmed")),
+        (
+            [answer(3, "a"), answer(4, "b", "b")],
+            True,
+            (False, True, "b says the active host of acme/erp is b since epoch 4"),
+        ),
+        # It can't where it does not stand by.
+        ([answer(3, "a", phase="failed_over")], False, (True, True, "confirmed by c")),
+        ([answer(3, "a", phase="reprotecting")], False, (True, True, "confirmed by c")),
+        # What it is about to do only the backup storage can say.
+        ([answer(3, "a"), answer(3, "a", "b", "intended")], False, (True, True, "confirmed by c and b")),
+        ([SILENT, answer(3, "a", "b", "intended")], False, (False, False, "b is about to take acme/erp over")),
         ([answer(4, "b")], False, (False, True, "the VM moved while this host was away")),
         ([SILENT, answer(4, "b", "b")], True, (False, True, "the VM moved while this host was away")),
         # A backup storage that was put back to an older day, and one that contradicts.
         ([answer(2, "b")], True, (False, False, "find out where it runs")),
         ([answer(3, "b")], True, (False, False, "find out where it runs")),
-        ([SILENT, replace(SILENT, machine="b")], False, (False, False, "nobody could confirm that this host is")),
-        ([SILENT, replace(SILENT, machine="b")], True, (True, True, "resilient_vm_start_unconfirmed is set")),
+        (NOBODY, False, (False, False, "nobody could confirm that this host is")),
+        (NOBODY, True, (True, True, "nobody could be asked, and resilient_vm_start_unconfirmed is set")),
     ],
 )
 def test_what_answers_mean(answers: list[Answer], unconfirmed: bool, expected: tuple[bool, bool, str]) -> None:
@@ -46,17 +70,49 @@ def test_what_answers_mean(answers: list[Answer], unconfirmed: bool, expected: t
     assert expected[2] in why
 
 
-ANSWERS = st.one_of(st.just(SILENT), st.builds(answer, st.integers(1, 5), st.sampled_from(["a", "b"])))
+@pytest.mark.parametrize(
+    "answers, is_open",
+    [
+        (NOBODY, True),
+        # What they held before.
+        ([answer(2, "b"), answer(2, "b", "b")], True),
+        ([answer(2, "b"), NOBODY[1]], True),
+        ([answer(4, "b"), NOBODY[1]], False),
+        ([answer(2, "b"), answer(4, "b", "b")], False),
+        ([answer(3, "b")], False),
+    ],
+)
+def test_a_host_that_took_it_over_by_itself_needs_no_word_and_heeds_a_newer_one(
+    answers: list[Answer], is_open: bool
+) -> None:
+    assert _gate.verdict(ALONE, answers, False)[0] is is_open
 
 
-@given(first=ANSWERS, second=ANSWERS, unconfirmed=st.booleans())
-def test_only_a_machine_that_says_the_same_opens_it(first: Answer, second: Answer, unconfirmed: bool) -> None:
-    is_open, final, why = _gate.verdict(OWN, [first, second], unconfirmed)
-    given = [each for each in (first, second) if each.epoch is not None]
-    same = bool(given) and (given[0].epoch, given[0].active) == (3, "a")
-    assert is_open == (same or (not given and unconfirmed))
-    assert final == (is_open or (bool(given) and (given[0].epoch or 0) > 3))
+def test_of_a_host_that_is_gone_for_good_nothing_is_waited_for() -> None:
+    assert _gate.verdict(OWN, [answer(3, "a"), NOBODY[1]], False, ["b"]) == (True, True, "confirmed by c")
+    assert not _gate.verdict(OWN, NOBODY, False, ["b"])[0]
+
+
+def answers_of(machine: str) -> st.SearchStrategy[Answer]:
+    phases = st.sampled_from(["protected", "failed_over", "reprotecting", "maintenance", "intended", ""])
+    given = st.builds(answer, st.integers(1, 5), st.sampled_from(["a", "b"]), st.just(machine), phases)
+    return st.one_of(st.just(replace(SILENT, machine=machine)), given)
+
+
+@given(storage=answers_of("c"), other=answers_of("b"), unconfirmed=st.booleans())
+def test_only_who_knows_and_says_the_same_opens_it(storage: Answer, other: Answer, unconfirmed: bool) -> None:
+    is_open, final, why = _gate.verdict(OWN, [storage, other], unconfirmed)
+    given = [each for each in (storage, other) if each.epoch is not None]
+    same = all((each.epoch, each.active) == (3, "a") for each in given)
+    nobody_stands_by = storage.epoch is not None and storage.phase in ("failed_over", "reprotecting")
+    said = other.epoch is not None and (other.phase != "intended" or storage.epoch is not None)
+    assert is_open == (same and (nobody_stands_by or said or unconfirmed))
+    assert final == (is_open or _first_that_differs(given) > 3)
     assert why
+
+
+def _first_that_differs(given: list[Answer]) -> int:
+    return next((each.epoch or 0 for each in given if (each.epoch, each.active) != (3, "a")), 0)
 
 
 @pytest.fixture
@@ -71,7 +127,7 @@ def world(tmp_path: Path) -> World:
 def test_after_a_boot_it_asks_the_storage_opens_starts_and_is_done(world: World) -> None:
     assert world.hook() == 1
     assert world.boot_unit() == 0
-    assert world.asked == ["192.0.2.13"]
+    assert world.asked == ["192.0.2.13", "192.0.2.12"]
     assert world.running == {UUID}
     assert world.stopped == ["resilient-vm-gate.timer"]
     assert world.hook() == 0
@@ -82,7 +138,7 @@ def test_within_one_boot_nobody_is_asked_again_and_what_was_shut_down_stays_so(w
     world.running.clear()
     world.answers.clear()
     assert world.boot_unit() == 0
-    assert len(world.asked) == 1
+    assert len(world.asked) == 2
     assert not world.running
     assert world.hook() == 0
 
@@ -110,9 +166,30 @@ def test_while_nobody_answers_it_stays_closed_and_is_started_later(
     assert world.boot_unit() == 1
     assert "c: ssh: connect: No route to host; b: ssh: connect: No route to host" in capsys.readouterr().err
     assert not world.running and world.hook() == 1 and not world.stopped
-    world.answers["192.0.2.13"] = "3 a\n"
+    world.answers["192.0.2.13"] = "3 a protected\n"
+    assert world.boot_unit() == 1
+    assert "c knows of nothing new, but b has to say" in capsys.readouterr().err
+    world.answers["192.0.2.12"] = "3 a protected\n"
     assert world.boot_unit() == 0
     assert world.running == {UUID}
+
+
+def test_where_nobody_stands_by_the_storage_alone_is_asked(world: World) -> None:
+    world.answers = {"192.0.2.13": "3 a failed_over\n"}
+    assert world.boot_unit() == 0
+    assert world.asked == ["192.0.2.13"] and world.running == {UUID}
+
+
+def test_a_host_that_is_gone_for_good_is_not_waited_for(world: World) -> None:
+    world.answers = {"192.0.2.13": "3 a protected\n"}
+    world.register(lost=("b",))
+    assert world.boot_unit() == 0
+    assert world.running == {UUID}
+
+
+def test_the_phases_in_which_nobody_stands_by_know_no_takeover() -> None:
+    for phase in _gate._NOBODY_STANDS_BY:
+        assert phase in PHASES and phase not in named("fail_over").before
 
 
 def test_unless_its_owner_wants_it_started_then(world: World) -> None:

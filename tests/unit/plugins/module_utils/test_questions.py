@@ -128,6 +128,16 @@ def test_what_is_wrong_with_a_gate_is_one_sentence_a_host() -> None:
     assert gate_problems(unknown, plan) == ["the gate of a does not know erp; run the site playbook"]
 
 
+def test_a_host_that_would_not_start_it_after_a_boot_is_told_of_while_both_are_there() -> None:
+    plan = {"customer": "acme", "vm": "erp", "machines": ["a", "b", "c"]}
+    fine = {"problems": {}, "unregistered": [], "reachable": True}
+    alone = answer("a", **{**fine, "after_a_boot": {"acme/erp": "b has to say"}})
+    told = gate_problems({"results": [alone, answer("b", **fine)]}, plan)
+    assert told == ["if a booted now, erp would stay down: b has to say"]
+    assert gate_problems({"results": [alone]}, plan) == []
+    assert gate_problems({"results": [alone, answer("b", msg="no", reachable=False)]}, plan) == []
+
+
 def test_a_host_that_does_not_answer_is_told_of_once_by_others() -> None:
     plan = {"customer": "acme", "vm": "erp", "machines": ["a", "b", "c"]}
     answers = {

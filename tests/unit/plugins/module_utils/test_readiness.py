@@ -56,6 +56,20 @@ def fenced_plan() -> dict[str, Any]:
     return made
 
 
+def test_what_could_not_all_run_at_once_is_said_and_is_no_failure() -> None:
+    told = asked(held__crowded="the 2 VMs that stand by here take 8.0 GiB of memory together")
+    assert told.findings == []
+    assert "    on b: the 2 VMs that stand by here take 8.0 GiB of memory together" in told.lines
+
+
+def test_a_takeover_that_c_was_not_told_of_is_what_there_is_to_say() -> None:
+    taken = {"epoch": 2, "active": "b", "standby": "a", "phase": "failed_over", "unwitnessed": "2026-01-14T10:00:00Z"}
+    told = asked(hosts__b__state={**STATE, "changed": "2026-01-14T10:00:00Z", **taken})
+    [sentence] = told.findings
+    assert sentence.startswith("b took erp over by itself at 2026-01-14T10:00:00Z (epoch 2), while c was out of reach")
+    assert sentence.endswith("run the daily playbook, which does it")
+
+
 def test_where_all_is_well_it_says_from_when_the_data_would_be() -> None:
     told = asked()
     assert told.findings == []

@@ -299,3 +299,13 @@ def test_status_tells_it_as_an_alarm() -> None:
     assert f"    ALARM: {row['alarm']}" in lines
     assert "    a takeover would not work: on b: there is no kvm here" in lines
     assert not any(DRIFT in line for line in lines)
+
+
+CROWD = "the 2 VMs that stand by here take 8.0 GiB of memory together, and 6.0 GiB is free"
+
+
+def test_status_remarks_what_could_not_all_run_at_once_and_is_not_red_for_it() -> None:
+    world = World().holds(image(YESTERDAY), standby=YESTERDAY)
+    world.held["crowded"] = CROWD
+    row = status({"erp": asked(world)}, ["erp"])[0]
+    assert row["alarm"] == "" and f"    on b: {CROWD}" in status_table({"erp": asked(world)}, ["erp"])

@@ -66,3 +66,21 @@ def test_what_is_in_the_way_is_said_first(given: dict[str, Any], sentence: str) 
     with pytest.raises(ResilientVmError) as refusal:
         asked(**given)
     assert sentence in str(refusal.value)
+
+
+def test_what_c_was_not_told_of_is_for_daily_also_right_after_a_night() -> None:
+    """Which has the generations, and knows that the image of that night is what it was taken over from."""
+    before = {**STATE, "epoch": 1, "active": "a", "standby": "b", "phase": "protected"}
+    night = {**NEWEST, "epoch": 1}
+    hosts = {
+        name: {
+            "answered": True,
+            "state": {**before, "unwitnessed": None},
+            "domain": {"exists": True, "state": "shut off"},
+        }
+        for name in "abc"
+    }
+    hosts["b"]["state"] = {**STATE, "unwitnessed": "2026-01-15T02:03:00Z"}
+    with pytest.raises(ResilientVmError) as refusal:
+        decide({**PLAN, "max_clock_skew_seconds": 300}, hosts, {"c": {"newest": night, "images": [night]}}, "1.0.0")
+    assert str(refusal.value).endswith("and has still to be told; run the daily playbook, which does it")

@@ -34,7 +34,7 @@ def world(tmp_path: Path) -> World:
 
 def test_while_it_is_the_active_host_nothing_happens(world: World, capsys: pytest.CaptureFixture[str]) -> None:
     assert _superseded.stop(world.gate) == 0
-    assert world.asked == ["192.0.2.13"]
+    assert world.asked == ["192.0.2.13", "192.0.2.12"]
     assert world.running == {UUID} and world.hook() == 0
     assert capsys.readouterr().err == ""
 
@@ -52,6 +52,15 @@ def test_what_moved_is_stopped_once_and_never_started_again(
     assert _superseded.stop(world.gate) == 0
     assert world.boot_unit() == 0
     assert not world.running and world.hook() == 1
+
+
+def test_what_the_other_host_took_over_by_itself_is_stopped_though_the_storage_knows_nothing(
+    world: World, capsys: pytest.CaptureFixture[str]
+) -> None:
+    world.answers["192.0.2.12"] = "4 b failed_over\n"
+    assert _superseded.stop(world.gate) == 1
+    assert not world.running and world.hook() == 1
+    assert "b says b is active since epoch 4" in capsys.readouterr().err
 
 
 def test_the_gate_of_what_was_off_when_it_moved_closes_too(world: World) -> None:
@@ -186,7 +195,7 @@ def test_it_is_started_again_once_somebody_confirms_it(world: World) -> None:
     assert world.started == [_gate.TIMER]
     assert world.boot_unit() == 1
     assert not world.running
-    world.answers = {"192.0.2.13": "3 a\n"}
+    world.answers = {"192.0.2.13": "3 a protected\n", "192.0.2.12": "3 a protected\n"}
     assert world.boot_unit() == 0
     assert world.running == {UUID} and world.hook() == 0
     world.answers.clear()
@@ -209,7 +218,7 @@ def test_what_its_owner_shut_down_is_not_started_by_it(world: World) -> None:
     cut_off(world)
     world.running.clear()
     assert set(minutes(world, 20)) == {0}
-    world.answers = {"192.0.2.13": "3 a\n"}
+    world.answers = {"192.0.2.13": "3 a protected\n", "192.0.2.12": "3 a protected\n"}
     world.boot_unit()
     assert not world.running
 
@@ -233,7 +242,7 @@ def test_a_kill_between_its_steps_leaves_no_vm_that_nobody_starts_again(
     monkeypatch.undo()
     minutes(world, 1)
     assert not world.running
-    world.answers = {"192.0.2.13": "3 a\n"}
+    world.answers = {"192.0.2.13": "3 a protected\n", "192.0.2.12": "3 a protected\n"}
     assert world.boot_unit() == 0
     assert world.running == {UUID}
 
@@ -247,7 +256,7 @@ def test_a_gate_that_looks_while_it_is_being_stopped_leaves_it_to_be_started(
     destroyed = _superseded._destroyed
 
     def in_between(*given: Any) -> str:
-        world.answers = {"192.0.2.13": "3 a\n"}
+        world.answers = {"192.0.2.13": "3 a protected\n", "192.0.2.12": "3 a protected\n"}
         assert world.boot_unit() == 0
         return destroyed(*given)
 

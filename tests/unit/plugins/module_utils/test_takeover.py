@@ -17,7 +17,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from unit.takeover_fakes import DARK, GENERATION, NOW, PLAN, STATE, facts
 
-from ansible_collections.edgecloud.resilient_vm.plugins.module_utils import _change, _clock, _takeover, _word
+from ansible_collections.edgecloud.resilient_vm.plugins.module_utils import (
+    _change,
+    _clock,
+    _takeover,
+    _takeover_report,
+    _word,
+)
 from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._errors import ResilientVmError
 from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._layout import Layout
 from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._state import State
@@ -300,7 +306,7 @@ def test_the_report_says_what_is_lost_and_how_long_it_took(guest: str, said: str
     seconds = {"disks": 0.1, "start": 0.6, "guest": 3.0}
     done = {"generation": "20260114T020000Z", "data_time": "2026-01-14T02:00:00Z", "guest": guest, "seconds": seconds}
     decision = vars(decide(PLAN, facts(), "erp@a#1-0badcafe"))
-    report = _takeover.report(decision, "erp", done, 9.25)
+    report = _takeover_report.report(decision, "erp", done, 9.25)
     assert (report["seconds_to_running"], report["lost_seconds"], report["to"]) == (6.2, 34200, "b")
     text = "\n".join(report["lines"])
     assert "2026-01-14T02:00:00Z; what was written since is lost (9 h 30 min)" in text

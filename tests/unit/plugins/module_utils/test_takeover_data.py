@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from unit.takeover_fakes import DARK, GENERATION, NEWER, PLAN, USED, facts
 
-from ansible_collections.edgecloud.resilient_vm.plugins.module_utils import _takeover
+from ansible_collections.edgecloud.resilient_vm.plugins.module_utils import _takeover, _takeover_report
 from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._errors import ResilientVmError
 from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._takeover import CONTROL, decide
 
@@ -111,7 +111,7 @@ def test_the_report_has_every_check_and_step() -> None:
         {"name": "route", "passed": False, "seconds": 2.0, "said": "step on b said no"},
     ]
     noted = {**done, "seconds": seconds, "remarks": ["its new place could not be announced"]}
-    report = _takeover.report(decision, "erp", noted, 9.25, steps)
+    report = _takeover_report.report(decision, "erp", noted, 9.25, steps)
     assert report["seconds_to_running"] == 5.2
     assert (report["port"], report["steps"]) == ("silent", steps)
     text = "\n".join(report["lines"])

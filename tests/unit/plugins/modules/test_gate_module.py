@@ -43,7 +43,7 @@ def test_check_do_do(run_module: Run, host: World, tmp_path: Path) -> None:
     assert not (tmp_path / "hooks").exists() and not (tmp_path / "confirmed").exists()
     done, again = run_module(gate, wish), run_module(gate, wish)
     assert [answer["changed"] for answer in (checked, done, again)] == [True, True, False]
-    assert done["open"] == {"acme/erp": "confirmed by c"}
+    assert done["open"] == {"acme/erp": "confirmed by c and b"}
     assert done["problems"] == {}
     assert done["unregistered"] == ["acme/crm"]
     # What was off when the gate was laid is left off.
@@ -56,6 +56,19 @@ def test_a_vm_that_could_not_be_started_is_named(run_module: Run, host: World, t
     answer = run_module(gate, {"root": str(tmp_path), "vms": VMS[:1]})
     assert answer["open"] == {} and answer["changed"] is False
     assert "nobody could confirm" in answer["problems"]["acme/erp"]
+
+
+def test_a_host_that_nobody_would_confirm_after_a_boot_says_so_before(
+    run_module: Run, host: World, tmp_path: Path
+) -> None:
+    """Its way to the other host was closed since it booted."""
+    wish = {"root": str(tmp_path), "vms": VMS[:1]}
+    assert run_module(gate, {**wish, "install": "a"})["after_a_boot"] == {}
+    assert run_module(gate, wish)["after_a_boot"] == {}
+    del host.answers["192.0.2.12"]
+    answer = run_module(gate, wish)
+    assert answer["open"] and answer["problems"] == {}
+    assert "b has to say that it has not taken acme/erp over" in answer["after_a_boot"]["acme/erp"]
 
 
 def test_a_gate_that_is_not_there_fails(run_module: Run, host: World, tmp_path: Path) -> None:
