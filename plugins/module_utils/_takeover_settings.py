@@ -153,8 +153,8 @@ TAKEOVER: tuple[Setting, ...] = (
     Setting(
         "lost_hosts",
         "list",
-        "For the site playbook: hosts that are gone for good, whose word on where the VM ran last is not waited for, "
-        "by a backup storage that is a new machine, nor by the other host's gate.",
+        "For the site playbook: hosts that are gone for good. Neither a new backup storage nor the other host's gate "
+        "waits for their word.",
         default=[],
         hint="a list of inventory names like [a]",
     ),
@@ -168,15 +168,15 @@ TAKEOVER: tuple[Setting, ...] = (
     Setting(
         "without_backup_storage",
         "bool",
-        "For the failover playbook: whether the standby host decides by itself when the backup storage can't be "
-        "reached. Nobody witnesses that; refused in scheduled jobs. See the page on takeover.",
+        "Whether failover has the standby host decide by itself when the backup storage can't be reached. Refused in "
+        "scheduled jobs.",
         default=False,
     ),
     Setting(
         "witnesses",
         "list",
-        "Addresses with a TCP port, one of which this host has to see when it takes over without the backup storage, "
-        "so that it isn't the one that is cut off; its default gateway when empty.",
+        "What this host has to see, one of them, to take a VM over without the backup storage; its default gateway "
+        "when empty.",
         default=[],
         scope="machine",
         elements="str",
