@@ -24,7 +24,7 @@ from datetime import datetime
 from typing import Any, Callable
 
 from . import _address, _change, _fence, _host, _laid_plan, _takeover, _takeover_report
-from ._claim import Claim, line
+from ._claim import Claim, line, request_of
 from ._clock import now as utc_now
 from ._errors import ResilientVmError
 from ._files import read_json
@@ -101,15 +101,7 @@ class Itself:
     def ask(self, claim: Claim) -> dict[str, Any]:
         if claim.ask == "word":
             return {"nonce": _change.ask(self.layout, claim.epoch)}
-        request = _change.Request(
-            {"take": "fail_over", "finish": "finish_failover"}[claim.ask],
-            claim.epoch,
-            f"{claim.who}@{self.host}",
-            f"takeover on {self.host}",
-            claim.told,
-            nonce=claim.nonce or None,
-            unwitnessed=True,
-        )
+        request = request_of(claim, self.host, claim.told, unwitnessed=True)
         return {"state": _change.change(self.layout, request, utc_now())[1].as_dict()}
 
 

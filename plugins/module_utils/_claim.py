@@ -14,9 +14,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Callable, NoReturn
 
+from ._change import Request
 from ._errors import ResilientVmError
 
-__all__ = ["MAX_BYTES", "PROTOCOL", "Claim", "line", "parse"]
+__all__ = ["MAX_BYTES", "PROTOCOL", "Claim", "line", "parse", "request_of"]
 
 PROTOCOL = 1
 # A question, and an answer: a report has some kilobytes.
@@ -74,6 +75,24 @@ _QUESTIONS: dict[str, tuple[str, ...]] = {
     "take": ("epoch", "nonce", "who", "told"),
     "finish": ("epoch", "who", "told"),
 }
+
+
+# The steps that are taken for it, and which of them goes by the operator's word.
+_STEPS = {"take": "fail_over", "finish": "finish_failover"}
+_BY_WORD = "take"
+
+
+def request_of(claim: Claim, host: str, evidence: Mapping[str, Any], unwitnessed: bool = False) -> Request:
+    """The step that is taken when a host has its take, or its finish; ``unwitnessed``: it takes it by itself."""
+    return Request(
+        _STEPS[claim.ask],
+        claim.epoch,
+        f"{claim.who}@{host}",
+        f"takeover on {host}",
+        evidence,
+        nonce=claim.nonce if claim.ask == _BY_WORD else None,
+        unwitnessed=unwitnessed,
+    )
 
 
 def line(claim: Claim) -> str:

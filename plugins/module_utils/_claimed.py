@@ -122,13 +122,13 @@ class Claims:
             return {"state": _shown(state), "version": self.version, "seen": self._look()}
         if claim.ask == "finish":
             self._refuse_unless(state, "its active host", state.active)
-            return self._changed(claim, "finish_failover", {"report": claim.told})
+            return self._changed(claim, {"report": claim.told})
         self._refuse_unless(state, "its standby host", state.standby)
         if claim.ask == "word":
             return {"nonce": _change.ask(self.layout, claim.epoch)}
         seen = self._look()
         self._refuse_when_seen(state, seen)
-        return self._changed(claim, "fail_over", {"claimed_by": self.holder, "seen": seen, "told": claim.told})
+        return self._changed(claim, {"claimed_by": self.holder, "seen": seen, "told": claim.told})
 
     def _look(self) -> dict[str, str]:
         plan = _laid_plan.read(self.layout)
@@ -150,15 +150,8 @@ class Claims:
                     f"and switch {state.active} off first"
                 )
 
-    def _changed(self, claim: Claim, transition: str, evidence: Mapping[str, Any]) -> dict[str, Any]:
-        request = _change.Request(
-            transition,
-            claim.epoch,
-            f"{claim.who}@{self.holder}",
-            f"takeover on {self.holder}",
-            evidence,
-            nonce=claim.nonce if transition == "fail_over" else None,
-        )
+    def _changed(self, claim: Claim, evidence: Mapping[str, Any]) -> dict[str, Any]:
+        request = _claim.request_of(claim, self.holder, evidence)
         return {"state": _shown(_change.change(self.layout, request, self.now)[1])}
 
 

@@ -202,7 +202,7 @@ class Gate:
         known = read_json(path) or {}
         if (known.get("boot_id"), known.get("epoch")) == (boot, state.epoch):
             return Opening(entry, True, known["why"], final=True)
-        is_open, final, why = verdict(state, self.answers(entry, state), entry.start_unconfirmed, entry.lost)
+        is_open, final, why = self._verdict(entry, state)
         if is_open and not dry:
             when = _clock.iso(self.now())
             write_json(path, {"boot_id": boot, "epoch": state.epoch, "why": why, "when": when}, 0o644)
@@ -211,8 +211,11 @@ class Gate:
     def after_a_boot(self, entry: Entry) -> str:
         """Why the gate of a VM that is active here would stay closed if this host booted now, or ""."""
         state = State.from_json(read_json(entry.state), entry.state)
-        is_open, _final, why = verdict(state, self.answers(entry, state), entry.start_unconfirmed, entry.lost)
+        is_open, _final, why = self._verdict(entry, state)
         return "" if is_open else why
+
+    def _verdict(self, entry: Entry, own: State) -> tuple[bool, bool, str]:
+        return verdict(own, self.answers(entry, own), entry.start_unconfirmed, entry.lost)
 
     def answers(self, entry: Entry, own: State) -> list[Answer]:
         """What the machines that know of a VM say of it, asked in turn until one of them settles it."""
@@ -250,10 +253,11 @@ class Gate:
 
     def settled(self, uuids: Iterable[str], waiting: list[str]) -> list[str]:
         """These are not waited for any more; the others."""
-        left = [uuid for uuid in waiting if uuid not in set(uuids)]
-        if left != waiting:
+        gone = set(uuids) & set(waiting)
+        left = [uuid for uuid in waiting if uuid not in gone]
+        if gone:
             self._wait_for(left)
-        for uuid in set(waiting) - set(left):
+        for uuid in gone:
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(self._again_file(uuid))
         return left

@@ -8,22 +8,12 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Mapping
-from typing import Any
 
 from ._files import read_json, write_json
 from ._gate import Gate
 from ._registry import Entry
 
-__all__ = ["begin_anew", "heard", "overdue", "silence"]
-
-
-def overdue(since: Mapping[str, Any] | None, boot: str, uptime: float, limit: float) -> bool:
-    """Whether nobody was heard for so long, by a clock that goes on while the host sleeps. Pure.
-
-    What was noted in another boot says nothing: nothing that ran then runs now.
-    """
-    return since is not None and since["boot_id"] == boot and uptime - since["uptime"] >= limit
+__all__ = ["begin_anew", "heard", "silence"]
 
 
 def _path(gate: Gate, entry: Entry) -> str:
@@ -43,9 +33,12 @@ def begin_anew(gate: Gate, entry: Entry) -> None:
 
 
 def silence(gate: Gate, entry: Entry) -> bool:
-    """Nobody answered: whether it is so for as long as the VM may run on. The first such look begins to count."""
+    """Nobody answered: whether it is so for as long as the VM may run on. The first such look begins to count.
+
+    What was noted in another boot says nothing: nothing that ran then runs now.
+    """
     since = read_json(_path(gate, entry))
     if since is None or since["boot_id"] != gate.boot_id():
         heard(gate, entry)
         return False
-    return overdue(since, gate.boot_id(), gate.uptime(), entry.self_stop_seconds)
+    return bool(gate.uptime() - since["uptime"] >= entry.self_stop_seconds)

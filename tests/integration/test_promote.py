@@ -57,11 +57,6 @@ class Dead:
         assert found
         return found.group(1)
 
-    def used(self) -> int:
-        """Bytes in use where B keeps its generations."""
-        self.world.on("b", "sync")
-        return int(self.world.on("b", "df --block-size=1 --output=used /var/lib/resilient-vm | tail -1"))
-
 
 def write(world: World, vm: str, mebibytes: int) -> None:
     disk = Guest.of_kind(vm, "tiny").disks[0].path(vm)
@@ -99,9 +94,9 @@ def test_it_takes_no_longer_for_a_disk_a_hundred_times_as_large(dead: Dead, caps
     """What is measured is printed; what makes it so is asserted: nothing of a disk is copied."""
     told = {}
     for vm, mebibytes in SIZED.items():
-        word, before = dead.word(vm), dead.used()
+        word, before = dead.word(vm), dead.world.used("b")
         said = dead.failover(vm, confirm=word)
-        grown = dead.used() - before
+        grown = dead.world.used("b") - before
         found = re.search(r"recovery time: ([0-9.]+) s from the command until it ran \((.*?)\)", said)
         assert found
         told[vm] = (

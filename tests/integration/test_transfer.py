@@ -47,11 +47,6 @@ class Line:
         document: dict[str, Any] = json.loads(text)
         return document
 
-    def used(self, host: str) -> int:
-        """Bytes the filesystem of a machine's images counts as used."""
-        folder = "/var/lib/resilient-vm"
-        return int(self.world.on(host, f"sync -f {folder}; df -B1 --output=used {folder} | tail -1"))
-
 
 @pytest.fixture(scope="module")
 def line(world: World, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Line]:
@@ -182,9 +177,9 @@ def test_an_image_takes_as_much_room_as_was_changed(line: Line) -> None:
     line.write("cat /dev/urandom", 96)
     line.cycle()
     # B keeps its last generation beside the new one only until that is complete, so that C alone tells.
-    before, blocks = line.used("c"), 150
+    before, blocks = line.world.used("c"), 150
     place = f"for n in $(seq 1 {blocks}); do dd if=/dev/urandom of=/dev/vda bs=64k count=1 seek=$((n * 10))"
     line.world.in_guest(VM, f"{place} conv=notrunc 2>/dev/null; done; sync")
     line.cycle()
     changed = blocks * (64 << 10)
-    assert changed <= line.used("c") - before <= 1.2 * changed
+    assert changed <= line.world.used("c") - before <= 1.2 * changed

@@ -204,6 +204,11 @@ class World:
 
     # what is on the disks
 
+    def used(self, host: str) -> int:
+        """Bytes the filesystem of a machine's images and generations counts as used."""
+        folder = "/var/lib/resilient-vm"
+        return int(self.on(host, f"sync -f {folder}; df -B1 --output=used {folder} | tail -1"))
+
     def images(self, vm: str) -> list[str]:
         return self._ids("c", f"{STORE}/{vm}/images")
 
