@@ -5,6 +5,7 @@
 
 A frame is 20 bytes (type, packed or not, number of blocks, length of the payload, first block) and its payload. A data
 frame's payload is its blocks' digests and then their bytes, those as one zstd frame when the header says packed.
+That of a frame which tells of known blocks is the first half of each one's digest, or nothing where all are zero.
 """
 
 from __future__ import annotations

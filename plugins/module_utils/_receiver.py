@@ -10,7 +10,7 @@ import threading
 from typing import Any, Callable
 
 from . import _clock, _frames
-from ._digests import BLOCK_SIZE, DIGEST_SIZE, ZERO, differing_blocks, reread_slice, wrong_blocks
+from ._digests import BLOCK_SIZE, DIGEST_SIZE, ZERO, differing_blocks, prefixes_of, reread_slice, wrong_blocks
 from ._errors import ResilientVmError
 from ._files import locked, write_atomic
 from ._frames import Frame
@@ -346,7 +346,7 @@ class _Telling(threading.Thread):
                 for first, count in self._ranges or []:
                     for at in range(first, first + count, _WINDOW):
                         blocks = min(_WINDOW, first + count - at)
-                        self._wire.send(_frames.KNOWN, self._disk.digests.read(at, blocks), at, blocks)
+                        self._tell(at, self._disk.digests.read(at, blocks))
             self._wire.send(_frames.KNOWN_END)
             self._wire.flush()
         except (ResilientVmError, OSError, ValueError) as error:
@@ -357,11 +357,13 @@ class _Telling(threading.Thread):
         for first, digests in self._disk.digests.runs():
             if first > position:
                 self._wire.send(_frames.KNOWN, block=position, count=first - position)
-            count = len(digests) // DIGEST_SIZE
-            self._wire.send(_frames.KNOWN, digests, first, count)
-            position = first + count
+            self._tell(first, digests)
+            position = first + len(digests) // DIGEST_SIZE
         if position < self._disk.digests.blocks:
             self._wire.send(_frames.KNOWN, block=position, count=self._disk.digests.blocks - position)
+
+    def _tell(self, first: int, digests: bytes) -> None:
+        self._wire.send(_frames.KNOWN, prefixes_of(digests), first, len(digests) // DIGEST_SIZE)
 
     def finish(self) -> None:
         self.join()

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
-from ._digests import BLOCK_SIZE, DIGEST_SIZE, block_count
+from ._digests import BLOCK_SIZE, PREFIX_SIZE, block_count
 
 __all__ = ["Extent", "Known", "Region", "Work", "block_regions", "join"]
 
@@ -32,15 +32,15 @@ class Region(NamedTuple):
 
 
 class Known(NamedTuple):
-    """Digests of blocks the receiver holds; empty ``digests`` means all of them are zero."""
+    """Blocks the receiver holds, by the prefixes of their digests; empty ``prefixes`` means all of them are zero."""
 
     first: int
     blocks: int
-    digests: bytes
+    prefixes: bytes
 
 
 class Work(NamedTuple):
-    """A range of blocks to look at. ``known`` None: the receiver says nothing of them."""
+    """A range of blocks to look at. ``known``: the prefixes of what the receiver holds there; None: it says nothing."""
 
     first: int
     blocks: int
@@ -98,14 +98,14 @@ def join(regions: Iterable[Region], known: Iterable[Known]) -> Iterator[Work]:
         while first < end:
             while said is not None and said.first + said.blocks <= first:
                 said = next(speaking, None)
-            stop, digests = end, None
+            stop, prefixes = end, None
             if said is not None and said.first < end:
                 if said.first > first:
                     stop = said.first
                 else:
                     stop = min(end, said.first + said.blocks)
-                    begin = (first - said.first) * DIGEST_SIZE
-                    digests = said.digests[begin : begin + (stop - first) * DIGEST_SIZE]
-            if region.changed or digests is not None:
-                yield Work(first, stop - first, region.changed, region.zero, digests)
+                    begin = (first - said.first) * PREFIX_SIZE
+                    prefixes = said.prefixes[begin : begin + (stop - first) * PREFIX_SIZE]
+            if region.changed or prefixes is not None:
+                yield Work(first, stop - first, region.changed, region.zero, prefixes)
             first = stop

@@ -13,7 +13,7 @@ from functools import partial
 from typing import Any, Callable, Protocol
 
 from . import _frames
-from ._digests import BLOCK_SIZE, DIGEST_SIZE, ZERO, RootDigest, block_count, digests_of
+from ._digests import BLOCK_SIZE, DIGEST_SIZE, PREFIX_SIZE, ZERO, RootDigest, block_count, digests_of, prefixes_of
 from ._frames import Buffer
 from ._regions import Known, Region, Work, join
 from ._wire import Wire
@@ -50,7 +50,7 @@ class DiskSource(Protocol):
 
 
 class Plan:
-    """How a disk is sent: ``how`` bitmap, digests or allocation; ``known`` which digests the receiver must send
+    """How a disk is sent: ``how`` bitmap, digests or allocation; ``known`` of which blocks the receiver must tell
     first: ``all``, or ``resumed`` (blocks that arrived in an interrupted transfer); ``root_digest`` where the
     source knows it beforehand."""
 
@@ -162,8 +162,8 @@ class _DiskPass:
                 count = min(_CHUNK, work.first + work.blocks - first)
                 known = work.known
                 if known:
-                    begin = (first - work.first) * DIGEST_SIZE
-                    known = known[begin : begin + count * DIGEST_SIZE]
+                    begin = (first - work.first) * PREFIX_SIZE
+                    known = known[begin : begin + count * PREFIX_SIZE]
                 self._send_chunk(first, count, known)
                 self._done_bytes += count * BLOCK_SIZE if work.changed else 0
         self._finish()
@@ -197,7 +197,7 @@ class _DiskPass:
         if work.known is None:
             self._zeros(work.first, work.blocks)
         elif work.known:
-            for start, count, differs in _runs([d != ZERO for d in _split(work.known)]):
+            for start, count, differs in _runs([prefix != _ZERO for prefix in _split(work.known)]):
                 if differs:
                     self._zeros(work.first + start, count)
         # An empty ``known``: the receiver has zeros there already.
@@ -270,22 +270,24 @@ class _DiskPass:
 
 
 _NOTHING, _SEND, _CLEAR = range(3)
+_ZERO = prefixes_of(ZERO)
 
 
 def _actions(digests: bytes, known: bytes | None) -> Iterator[tuple[int, int, int]]:
-    """(start, blocks, action) for blocks with these digests where the receiver holds ``known``: None is not known,
-    empty is all zero."""
-    if digests == known:
+    """(start, blocks, action) for blocks with these digests where the receiver holds what has the prefixes ``known``:
+    None is not known, empty is all zero."""
+    prefixes = prefixes_of(digests)
+    if prefixes == known:
         return
-    mine = _split(digests)
+    mine = _split(prefixes)
     theirs: list[bytes | None] = [None] * len(mine)
     if known is not None:
-        theirs = list(_split(known)) if known else [ZERO] * len(mine)
-    yield from _runs([_NOTHING if a == b else (_CLEAR if a == ZERO else _SEND) for a, b in zip(mine, theirs)])
+        theirs = list(_split(known)) if known else [_ZERO] * len(mine)
+    yield from _runs([_NOTHING if a == b else (_CLEAR if a == _ZERO else _SEND) for a, b in zip(mine, theirs)])
 
 
-def _split(digests: bytes) -> list[bytes]:
-    return [digests[at : at + DIGEST_SIZE] for at in range(0, len(digests), DIGEST_SIZE)]
+def _split(prefixes: bytes) -> list[bytes]:
+    return [prefixes[at : at + PREFIX_SIZE] for at in range(0, len(prefixes), PREFIX_SIZE)]
 
 
 def _runs(values: list[Any]) -> Iterator[tuple[int, int, Any]]:
@@ -298,7 +300,7 @@ def _runs(values: list[Any]) -> Iterator[tuple[int, int, Any]]:
 
 
 def _known_digests(wire: Wire) -> Iterator[Known]:
-    """The digests the receiver sends, to their end."""
+    """The prefixes of digests that the receiver sends, to their end."""
     while True:
         frame = wire.receive()
         if frame.type == _frames.KNOWN_END:

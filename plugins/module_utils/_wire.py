@@ -27,7 +27,7 @@ from ._mailbox import Mailbox
 
 __all__ = ["PROTOCOL", "LinkBrokenError", "Wire"]
 
-PROTOCOL = 3
+PROTOCOL = 4
 
 # What may wait to be written, and what may have been read ahead: a few frames of 1 MiB each.
 _AHEAD_BYTES = 4 << 20

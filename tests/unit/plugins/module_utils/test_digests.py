@@ -24,6 +24,7 @@ from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._digests im
     block_count,
     block_digest,
     differing_blocks,
+    prefixes_of,
     reread_slice,
 )
 from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._errors import ResilientVmError
@@ -35,6 +36,12 @@ def test_a_block_of_zeros_has_the_zero_digest_whatever_its_length() -> None:
     assert block_digest(bytes(BLOCK_SIZE)) == ZERO
     assert block_digest(bytes(100)) == ZERO
     assert block_digest(b"\1" + bytes(99)) == hashlib.sha256(b"\1" + bytes(99)).digest()
+
+
+def test_the_prefix_of_a_digest_is_its_first_half() -> None:
+    digests = [hashlib.sha256(bytes([n])).digest() for n in range(3)]
+    assert prefixes_of(b"".join(digests)) == b"".join(digest[:16] for digest in digests)
+    assert prefixes_of(b"") == b""
 
 
 def test_root_digest_is_what_the_format_document_says() -> None:

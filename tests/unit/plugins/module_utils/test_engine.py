@@ -54,6 +54,16 @@ def test_one_changed_block_travels_alone(layout: Layout, bitmap: bool) -> None:
     assert result["disks"][0]["found_by"] == ("bitmap" if bitmap else "digests")
 
 
+def test_of_a_known_block_sixteen_bytes_travel(layout: Layout) -> None:
+    content = blocks(300, empty=0)
+    store = Store(layout)
+    transfer(Snapshot(IDS[0], [Disk("vda", content)], None), store)
+    by_bitmap = transfer(Snapshot(IDS[1], [Disk("vda", content, set())], IDS[0]), store, reread_share=300)
+    by_digests = transfer(Snapshot(IDS[2], [Disk("vda", content)], IDS[1]), store)
+    told = by_digests["wire_bytes"] - by_bitmap["wire_bytes"]
+    assert 300 * 16 - 300 < told < 300 * 16 + 300
+
+
 def test_bitmap_that_lies_is_found_by_the_rotating_reread(layout: Layout) -> None:
     content = blocks(28, empty=0)
     store = Store(layout)

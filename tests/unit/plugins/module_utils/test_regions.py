@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._digests import (
     BLOCK_SIZE,
-    DIGEST_SIZE,
+    PREFIX_SIZE,
     block_count,
 )
 from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._regions import (
@@ -67,15 +67,15 @@ def test_work_is_what_changed_and_what_the_receiver_spoke_of(
         count = min(count, blocks - first)
         if count <= 0:
             break
-        digests = (
-            b"" if zeros else b"".join(bytes([index % 251 + 1]) * DIGEST_SIZE for index in range(first, first + count))
+        prefixes = (
+            b"" if zeros else b"".join(bytes([index % 251 + 1]) * PREFIX_SIZE for index in range(first, first + count))
         )
-        known.append(Known(first, count, digests))
+        known.append(Known(first, count, prefixes))
         position = first + count
     said = {}
     for entry in known:
         for index in range(entry.blocks):
-            said[entry.first + index] = entry.digests[index * DIGEST_SIZE : (index + 1) * DIGEST_SIZE]
+            said[entry.first + index] = entry.prefixes[index * PREFIX_SIZE : (index + 1) * PREFIX_SIZE]
     flags = {region.first + index: region for region in regions for index in range(region.blocks)}
     seen = set()
     last = -1
@@ -86,6 +86,6 @@ def test_work_is_what_changed_and_what_the_receiver_spoke_of(
             last = block
             seen.add(block)
             assert (work.changed, work.zero) == (flags[block].changed, flags[block].zero)
-            digest = None if work.known is None else work.known[index * DIGEST_SIZE : (index + 1) * DIGEST_SIZE]
-            assert digest == said.get(block)
+            prefix = None if work.known is None else work.known[index * PREFIX_SIZE : (index + 1) * PREFIX_SIZE]
+            assert prefix == said.get(block)
     assert seen == {block for block in flags if flags[block].changed or block in said}
