@@ -27,9 +27,9 @@ _LIKELY = {
     "protected": ("failover", "failover", "failover", "switchover", "switchover", "daily"),
     "switching": ("switchover", "switchover", "failover", "daily"),
     "failing_over": ("failover",),
-    "failed_over": ("undo", "undo", "reprotect", "reprotect", "daily", "failover"),
+    "failed_over": ("undo", "undo", "reprotect", "reprotect", "daily", "failover", "commit"),
     "reprotecting": ("reprotect", "reprotect", "daily", "switchover", "undo"),
-    "any": ("daily", "failover", "switchover", "reprotect", "undo", "resolve"),
+    "any": ("daily", "failover", "switchover", "reprotect", "undo", "commit", "resolve"),
 }
 _MEMORY = Path("/dev/shm")  # a world is thousands of small files that nobody keeps
 
@@ -108,7 +108,8 @@ class Chaos:
             tasks = planned.switchover if name == "switchover" else planned.resolve
             self._start(name, tasks, self.chance.choice("ab"))
         else:
-            self._start(name, {"daily": planned.daily, "reprotect": planned.reprotect}[name])
+            tasks = {"commit": takeover.commit, "daily": planned.daily, "reprotect": planned.reprotect}[name]
+            self._start(name, tasks)
 
     def _start(self, name: str, tasks: Callable[..., Steps], *given: object) -> None:
         self.runs.append(Run(self.world, name, tasks, *given))

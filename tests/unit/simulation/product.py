@@ -22,6 +22,7 @@ from unittest import mock
 from ansible_collections.edgecloud.resilient_vm.plugins.module_utils import (
     _change,
     _clock,
+    _commit,
     _fence,
     _files,
     _gate,
@@ -323,6 +324,10 @@ def resolve(world: World, answers: Mapping[str, Any], goal: str) -> _resolve.Dec
 def switchover(world: World, answers: Mapping[str, Any], goal: str) -> _switch.Decision:
     wanted = {**world.plan, "switch_to": goal}
     return _switch.decide(wanted, answers["hosts"], answers["standbys"], VERSION)
+
+
+def commit(world: World, answers: Mapping[str, Any]) -> _commit.Decision:
+    return _commit.decide(world.plan, answers["hosts"], VERSION)
 
 
 def undo(world: World, answers: Mapping[str, Any], confirm: str) -> _undo.Decision:

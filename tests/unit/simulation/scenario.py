@@ -23,6 +23,7 @@ FOLDER = Path(__file__).parent / "scenarios"
 _SECONDS = {"second": 1, "minute": 60, "hour": 3600, "day": 86400, "year": 31536000}
 _WORD = re.compile(r"resilient_vm_confirm=(\S+)")
 _PLAYBOOKS = {
+    "commit": takeover.commit,
     "daily": planned.daily,
     "failover": takeover.failover,
     "reprotect": planned.reprotect,
@@ -98,7 +99,7 @@ class _Player:
             (r"the next write of (\S+) on ([abc]): (.+)", self._meanwhile),
             (r"status", lambda: world.say(world.status())),
             (r"go on", self._go_on),
-            (r"(daily|failover|reprotect|resolve|switchover|undo)\b(.*)", self._playbook),
+            (r"(commit|daily|failover|reprotect|resolve|switchover|undo)\b(.*)", self._playbook),
         ]
 
     def do(self, line: str) -> None:

@@ -1,7 +1,7 @@
 # Copyright (c) 2026, edgecloud.resilient_vm contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The playbooks failover and failover_undo, task by task as the role failover has them."""
+"""The playbooks failover, failover_undo and failover_commit, task by task as the role failover has them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from unit.simulation.product import CONTROL, Failed
 
 from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._clock import iso
 
-__all__ = ["failover", "undo"]
+__all__ = ["commit", "failover", "undo"]
 
 
 def _look(run: Run, without_c: bool) -> Generator[str, None, dict[str, Any]]:
@@ -163,3 +163,18 @@ def undo(run: Run, confirm: bool = False) -> Steps:
     yield "go_back | Start it"
     run.call(document["active"], product.start)
     return f"erp runs on {document['active']}"
+
+
+def commit(run: Run) -> Steps:
+    """failover_commit."""
+    world = run.world
+    answers = yield from ask(run)
+    yield "commit | Decide whether it stays"
+    decision = product.commit(world, answers)
+    if decision.action == "commit":
+        yield "commit | Give up the way back"
+        document = run.call("c", world.decide, "begin_reprotect", decision.epoch, "failover_commit")
+        for follower in decision.followers:
+            yield "commit | Tell the hosts that answer"
+            run.call(follower, world.follow, document)
+    return decision.why

@@ -16,7 +16,7 @@ from unit.simulation.product import ROLES
 
 # {role: files of tasks whose order a playbook of the simulation follows}
 FILES = {
-    "failover": ("look", "witness", "fence", "ask", "take", "undo", "go_back", "resolve"),
+    "failover": ("look", "witness", "fence", "ask", "take", "undo", "go_back", "commit", "resolve"),
     "switchover": ("stop", "swap", "give_up", "follow", "change", "main"),
     "reprotect": ("main", "prepare"),
     "cycle": ("ask", "main", "reprotected", "gate"),
