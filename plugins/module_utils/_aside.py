@@ -21,6 +21,7 @@ from ._change import held
 from ._domain import STOPPED
 from ._errors import ResilientVmError
 from ._files import fsync_directory, fsync_tree, locked, read_json, write_json
+from ._held import is_former
 from ._human import human_size
 from ._kept import MOVED as RECORD
 from ._kept import note
@@ -30,7 +31,7 @@ from ._seed import as_raw
 from ._store import Store
 from ._virsh import Virsh
 
-__all__ = ["RECORD", "Wish", "examine", "is_former", "put_aside"]
+__all__ = ["RECORD", "Wish", "examine", "put_aside"]
 
 # In the folder that keeps what belongs to them.
 _RUNNING = "running"
@@ -47,20 +48,6 @@ class Wish:
     disks: Sequence[Mapping[str, Any]]
     bytes_allocated: int = 0
     reserve_bytes: int = 0
-
-
-def is_former(layout: Layout, run: Runner, uuid: str | None) -> bool:
-    """Whether a host that is not the active one has the VM as it once ran there, and not as a standby has it.
-
-    A standby's definition names disks that only a takeover makes.
-    """
-    if os.path.lexists(layout.running):
-        return True
-    virsh = Virsh(run)
-    if not uuid or not virsh.state(uuid)[0]:
-        return False
-    disks = [disk for disk in _domain.parse(virsh.inactive_xml(uuid)).disks if disk.source]
-    return any(os.path.dirname(disk.source) != layout.running for disk in disks)
 
 
 def examine(layout: Layout, wish: Wish, now: datetime, run: Runner) -> dict[str, Any] | None:

@@ -28,13 +28,11 @@ from ._remedy import answer, ask, repaired_there
 from ._sender import Sender
 from ._ssh import Ssh, ssh_command
 from ._store import Store
+from ._transfer import HOPS
 from ._wire import LinkBrokenError, Wire
 
-__all__ = ["COPIES", "HOPS", "transfer"]
+__all__ = ["transfer"]
 
-# hop → what is asked of the other machine's mover
-COPIES = {"fetch": "send", "refresh": "receive", "restore": "restore"}
-HOPS = {**COPIES, "mend": "mend"}
 _RETRY_SECONDS = (2.0, 5.0, 15.0)
 _ROOM_BYTES = 1 << 20
 

@@ -11,10 +11,11 @@ import shutil
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from . import _domain, _kept, _snapshot_plan, _units, _virsh
+from . import _domain, _kept, _units, _virsh
 from ._errors import ResilientVmError
 from ._files import read_json, reflink_works
 from ._layout import Layout
+from ._open_snapshot import open_document
 from ._process import Runner
 from ._store import Store
 
@@ -121,7 +122,7 @@ def _described(layout: Layout, facts: _virsh.Facts, autostart: bool) -> dict[str
     document = read_json(layout.snapshot)
     opened = None
     if document is not None:
-        opened = {"id": document["id"], "valid": _snapshot_plan.open_document(layout, facts.job) is not None}
+        opened = {"id": document["id"], "valid": open_document(layout, facts.job) is not None}
     elif os.path.isdir(layout.run):
         opened = {"id": None, "valid": False}  # what the watch, or a crash, left of one
     return {

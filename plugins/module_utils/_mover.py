@@ -22,7 +22,7 @@ from ._change import held, told
 from ._errors import ResilientVmError
 from ._files import read_json
 from ._frames import DONE
-from ._hop import HOPS, transfer
+from ._hop import transfer
 from ._lanes import Door, enter
 from ._layout import Layout
 from ._limits import Credit
@@ -33,6 +33,7 @@ from ._remedy import answer, ask
 from ._restore_store import RestoreStore, reading
 from ._sender import Sender
 from ._store import Store
+from ._transfer import HOPS
 from ._wire import PROTOCOL, LinkBrokenError, Wire
 
 __all__ = ["installed_version", "main"]

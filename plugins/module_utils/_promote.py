@@ -25,10 +25,11 @@ from ._change import held, refuse_asked, undisturbed
 from ._errors import ResilientVmError
 from ._files import clone_descriptor, fsync_directory, fsync_tree, locked, read_json, write_json
 from ._gate import Gate
+from ._held import current_id
 from ._layout import Layout
 from ._process import Runner
 from ._restored_files import copy_data, open_source
-from ._standby import current_id, define, definition_of
+from ._standby import define, definition_of
 from ._store import Store, StoredImage, file_sha256
 from ._virsh import Virsh
 

@@ -16,12 +16,12 @@ from . import _backup, _clock, _domain, _leftovers, _snapshot, _units, _virsh
 from ._errors import ResilientVmError
 from ._files import locked, read_json, write_json
 from ._layout import Layout
+from ._open_snapshot import open_document
 from ._process import Runner
 
-__all__ = ["ClosePlan", "OpenPlan", "Wish", "close", "open_document", "open_snapshot", "plan_close", "plan_open"]
+__all__ = ["ClosePlan", "OpenPlan", "Wish", "close", "open_snapshot", "plan_close", "plan_open"]
 
 _OPEN_SECONDS = 180.0
-_FRESH_SECONDS = 15.0
 _UNIT_PROPERTIES = ("RuntimeMaxSec=90", "TimeoutStopSec=900")
 
 
@@ -84,21 +84,6 @@ class ClosePlan:
     @property
     def after(self) -> dict[str, Any]:
         return {"open": False, "leftovers": _leftovers.Leftovers().as_dict(), "checkpoints": sorted(self.keep)}
-
-
-def open_document(
-    layout: Layout, job: _virsh.Job | None, clock: Callable[[], float] = time.monotonic
-) -> dict[str, Any] | None:
-    """The document of the snapshot that is open and still good, or None."""
-    document, verdict = read_json(layout.snapshot), read_json(layout.watch)
-    if document is None or verdict is None or not verdict["valid"] or verdict["id"] != document["id"]:
-        return None
-    # A watch that says nothing any more vouches for nothing.
-    if clock() - verdict["checked"] > _FRESH_SECONDS:
-        return None
-    if document["consistency"] != "offline" and (job is None or not job.within(layout.run)):
-        return None
-    return dict(document)
 
 
 def plan_open(layout: Layout, run: Runner, wish: Wish) -> OpenPlan:

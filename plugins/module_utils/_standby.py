@@ -12,13 +12,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from . import _aside, _definition, _standby_xml, _units, _virsh
+from . import _definition, _standby_xml, _units, _virsh
 from ._domain import STOPPED
 from ._errors import ResilientVmError
 from ._files import fsync_directory, locked, read_json, write_json
-from ._images import incoming_of
+from ._held import current_id
 from ._layout import Layout
-from ._mended import mended
 from ._process import Runner
 from ._state import State
 from ._store import Store, StoredImage, file_sha256
@@ -27,10 +26,8 @@ __all__ = [
     "Plan",
     "Wish",
     "apply",
-    "current_id",
     "define",
     "definition_of",
-    "information",
     "plan_absent",
     "plan_present",
 ]
@@ -77,14 +74,6 @@ def _record_file(layout: Layout) -> str:
 
 def _sha256(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
-
-
-def current_id(layout: Layout) -> str | None:
-    """Id of the generation that ``current`` names, or None."""
-    try:
-        return os.path.basename(os.readlink(layout.current))
-    except FileNotFoundError:
-        return None
 
 
 def plan_present(layout: Layout, run: Runner, wish: Wish, installed: str = _units.INSTALLED) -> Plan:
@@ -283,28 +272,3 @@ def define(layout: Layout, virsh: _virsh.Virsh, xml: str, uuid: str) -> None:
         os.unlink(file)
     defined = _sha256(virsh.inactive_xml(uuid))
     write_json(_record_file(layout), {"uuid": uuid, "wanted": _sha256(xml), "defined": defined})
-
-
-def information(layout: Layout, run: Runner, domain: str) -> dict[str, Any]:
-    """What this host holds of a VM it stands by for. Changes nothing."""
-    images = Store(layout, "generations").images()
-    summaries = {image.id: image.summary() for image in images}
-    now = current_id(layout)
-    virsh = _virsh.Virsh(run)
-    uuid = virsh.domains().get(domain)
-    problems = [image.problem for image in images if image.problem]
-    if now is not None and now not in summaries:
-        problems.append(f"{layout.current} names generation {now}, which is not there; copy the newest image here")
-    return {
-        "current": summaries.get(now) if now else None,
-        "generations": list(summaries.values()),
-        "incoming": incoming_of(layout),
-        "defined": uuid is not None,
-        "uuid": uuid,
-        "state": virsh.state(uuid)[0] if uuid else None,
-        # Asked for only while it matters: it takes two more processes for each VM.
-        "former": (read_json(layout.state) or {}).get("phase") not in (None, "protected")
-        and _aside.is_former(layout, run, uuid),
-        "mended": mended(layout),
-        "problems": problems,
-    }

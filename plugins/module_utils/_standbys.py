@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from . import _standby
 from ._abilities import Host
 from ._domain import STOPPED
+from ._held import information
 from ._layout import Layout
 from ._process import Runner
 
@@ -19,7 +19,7 @@ __all__ = ["standbys_of"]
 
 def standbys_of(wanted: Mapping[str, tuple[Layout, str]], run: Runner) -> dict[str, Any]:
     """Generations and definition of each VM, and why it could not start here; ``wanted`` as in ``_host.domains_of``."""
-    standbys = {name: _standby.information(layout, run, domain) for name, (layout, domain) in wanted.items()}
+    standbys = {name: information(layout, run, domain) for name, (layout, domain) in wanted.items()}
     host = Host(run)
     for name, held in standbys.items():
         # One that runs here is no standby.

@@ -19,7 +19,11 @@ from ._process import Runner
 from ._progress import transfer_file
 from ._store import Store
 
-__all__ = ["Transfer"]
+__all__ = ["COPIES", "HOPS", "Transfer"]
+
+# hop → what is asked of the other machine's mover
+COPIES = {"fetch": "send", "refresh": "receive", "restore": "restore"}
+HOPS = {**COPIES, "mend": "mend"}
 
 # Looking for the result costs nothing; asking systemd whether the unit lives starts a program.
 _POLL_SECONDS = 0.05

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from unit.simulation.product import UUID, VERSION, Failed
 
-from ansible_collections.edgecloud.resilient_vm.plugins.module_utils import _aside, _clock, _prune, _standby
+from ansible_collections.edgecloud.resilient_vm.plugins.module_utils import _aside, _clock, _held, _prune, _standby
 from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._change import held
 from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._files import locked, read_json
 from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._manifest import Definition, Disk, Manifest
@@ -67,7 +67,7 @@ def facts(machine: Machine, control: str) -> dict[str, Any]:
 
 
 def standby_facts(machine: Machine) -> dict[str, Any]:
-    return {"answered": True, "unfit": [], **_standby.information(machine.layout, machine.run, "erp")}
+    return {"answered": True, "unfit": [], **_held.information(machine.layout, machine.run, "erp")}
 
 
 def images_facts(machine: Machine) -> dict[str, Any]:
@@ -176,4 +176,4 @@ def generations(machine: Machine) -> dict[str, int]:
 
 
 def current(machine: Machine) -> str | None:
-    return _standby.current_id(machine.layout)
+    return _held.current_id(machine.layout)

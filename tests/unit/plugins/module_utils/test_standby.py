@@ -15,7 +15,7 @@ import pytest
 from unit.libvirt_fakes import UUID, Host, disk, domain, refused, said
 from unit.standby_fakes import NEW, NEWEST, OLD, STATE, defined, generation, make_standby
 
-from ansible_collections.edgecloud.resilient_vm.plugins.module_utils import _standby
+from ansible_collections.edgecloud.resilient_vm.plugins.module_utils import _held, _standby
 from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._errors import ResilientVmError
 from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._files import read_json
 
@@ -199,7 +199,7 @@ def test_a_machine_that_runs_here_is_not_taken_away(host: Host, spoil: Callable[
 def test_what_is_held_is_told_with_its_problems(host: Host) -> None:
     do(host, plan(host, NEW, keep_generations=5))
     Path(host.layout.generations, OLD, "manifest.json").write_text("{")
-    told = _standby.information(host.layout, host.world, "erp")
+    told = _held.information(host.layout, host.world, "erp")
     assert told["current"]["id"] == NEW
     assert [found["id"] for found in told["generations"]] == [OLD, NEW]
     assert (told["defined"], told["uuid"], told["state"]) == (True, UUID, "shut off")
@@ -211,12 +211,12 @@ def test_a_host_says_that_it_has_the_machine_as_it_ran_there(host: Host, phase: 
     state = Path(host.layout.state)
     state.write_text(json.dumps({**json.loads(state.read_text()), "phase": phase}))
     defined(host)
-    assert _standby.information(host.layout, host.world, "erp")["former"] is former
+    assert _held.information(host.layout, host.world, "erp")["former"] is former
 
 
 def test_a_current_generation_that_is_gone_is_a_problem(host: Host) -> None:
     os.symlink(f"generations/{NEWEST}", host.layout.current)
-    told = _standby.information(host.layout, host.world, "erp")
+    told = _held.information(host.layout, host.world, "erp")
     assert told["current"] is None
     assert NEWEST in told["problems"][0]
 
