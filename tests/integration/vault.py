@@ -1,7 +1,7 @@
 # Copyright (c) 2026, edgecloud.resilient_vm contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A VM whose copies take long enough that something can happen in their middle."""
+"""VMs whose copies take long enough that something can happen in their middle."""
 
 from __future__ import annotations
 
@@ -47,10 +47,11 @@ class Vault:
     world: World
     extra: Path
     day: int = 0
+    vm: str = VM
 
     def __post_init__(self) -> None:
         # Machines that were kept have images of earlier tests.
-        for image_id in self.world.images(VM)[-1:]:
+        for image_id in self.world.images(self.vm)[-1:]:
             self.day = (datetime.fromisoformat(image_id) - _FIRST_DAY).days
 
     # one day
@@ -71,7 +72,7 @@ class Vault:
 
     def write(self, mebibytes: int, at: int) -> None:
         where = f"seek={_FIRST_MIB + at} count={mebibytes}"
-        self.world.in_guest(VM, f"dd if=/dev/urandom of=/dev/vda bs=1M {where} conv=notrunc,fsync 2>/dev/null")
+        self.world.in_guest(self.vm, f"dd if=/dev/urandom of=/dev/vda bs=1M {where} conv=notrunc,fsync 2>/dev/null")
 
     @property
     def now(self) -> str:
@@ -79,7 +80,7 @@ class Vault:
         return self._instant.strftime("%Y-%m-%dT%H:%M:%SZ")
 
     def start_cycle(self) -> subprocess.Popen[str]:
-        return self.world.start_play("daily", "--limit", VM, inventory=[self.extra], now=self.now)
+        return self.world.start_play("daily", "--limit", self.vm, inventory=[self.extra], now=self.now)
 
     def cycle(self) -> None:
         """Today's cycle, which must succeed."""
@@ -96,13 +97,13 @@ class Vault:
         return Played(play.returncode, output)
 
     @contextlib.contextmanager
-    def copying(self, hop: str) -> Iterator[subprocess.Popen[str]]:
+    def copying(self, hop: str, rate: str = _RATE) -> Iterator[subprocess.Popen[str]]:
         """Today's cycle, some MiB into a hop, with as much still to come; the line is slow until the block ends."""
         receiver = RECEIVERS[hop]
-        self.world.lab("shape", receiver, _RATE)
+        self.world.lab("shape", receiver, rate)
         play = self.start_cycle()
         try:
-            progress = f"{STORE}/{VM}/transfer/{hop}.progress.json"
+            progress = f"{STORE}/{self.vm}/transfer/{hop}.progress.json"
             self.world.lab("exec", "c", "python3", "-", progress, self.image_id, stdin=_WAITING, timeout=180)
             yield play
         except BaseException:
@@ -116,24 +117,24 @@ class Vault:
     def start_guests(self) -> None:
         """Start every guest of the active host that is off, and wait until this one is up."""
         self.world.on("a", "for vm in $(virsh list --inactive --name); do virsh -q start $vm; done")
-        self.world.lab("guest", "wait", VM, "--on", "a")
+        self.world.lab("guest", "wait", self.vm, "--on", "a")
 
     # what must hold
 
     def before(self) -> tuple[list[str], str]:
         """What no fault may touch: the newest images (an older one may be erased by right), and the generation."""
-        return self.world.images(VM)[-2:], self.world.current(VM)
+        return self.world.images(self.vm)[-2:], self.world.current(self.vm)
 
     def intact(self, before: tuple[list[str], str]) -> None:
         """What was there before a fault is as it was; the standby has a whole generation that boots, and its VM off."""
         images, generation = before
         for image_id in images:
-            self.world.check_image(VM, image_id)
-        current = self.world.current(VM)
+            self.world.check_image(self.vm, image_id)
+        current = self.world.current(self.vm)
         assert current in (generation, self.image_id)
-        self.world.check_image(VM, current, "b")
-        assert self.world.on("b", f"virsh domstate {VM}") == "shut off"
-        self.world.lab("guest", "boot-raw", "b", f"{STORE}/{VM}/generations/{current}/vda.raw")
+        self.world.check_image(self.vm, current, "b")
+        assert self.world.on("b", f"virsh domstate {self.vm}") == "shut off"
+        self.world.lab("guest", "boot-raw", "b", f"{STORE}/{self.vm}/generations/{current}/vda.raw")
 
     def converges(self) -> None:
         """The next run succeeds and leaves everything settled."""
@@ -142,11 +143,11 @@ class Vault:
 
     def settled(self) -> None:
         """Today's image is the disk of the (quiet) VM, the standby has it, and nothing is left over."""
-        assert self.world.images(VM)[-1] == self.image_id
-        self.world.check_newest(VM, {"vda": "qcow2"})
+        assert self.world.images(self.vm)[-1] == self.image_id
+        self.world.check_newest(self.vm, {"vda": "qcow2"})
 
     def told(self) -> tuple[str, str, str]:
         """How today's image was made: consistency, how its changed blocks were found, and why not better."""
-        manifest = self.world.manifest(VM, self.image_id)
+        manifest = self.world.manifest(self.vm, self.image_id)
         disk = manifest["disks"][0]
         return manifest["consistency"], disk["found_by"], disk["reason"]

@@ -247,8 +247,8 @@ class World:
             source = self.on("a", f"virsh domblklist {vm} | awk '$1 == \"{target}\" {{print $2}}'")
             live = self.on(
                 "a",
-                f"qemu-img convert -U -f {image_format} -O raw {source} /var/lib/resilient-vm/live"
-                " && sha256sum < /var/lib/resilient-vm/live && rm /var/lib/resilient-vm/live",
+                f"cd /var/lib/resilient-vm && qemu-img convert -U -f {image_format} -O raw {source} live-{vm}"
+                f" && sha256sum < live-{vm} && rm live-{vm}",
             )
             assert self.on("c", f"sha256sum < {STORE}/{vm}/images/{newest}/{target}.raw") == live
         assert self.check_image(vm, newest) == self.check_image(vm, newest, "b")
