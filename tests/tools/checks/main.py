@@ -30,7 +30,7 @@ def _arguments(argv: Sequence[str]) -> argparse.Namespace:
     usage = "./test [--fast | --lab | --soak] [--only WORD]… [--minutes N] [-- PYTEST ARGUMENTS]"
     parser = argparse.ArgumentParser(prog="./test", usage=usage, description=_DESCRIPTION)
     part = parser.add_mutually_exclusive_group()
-    part.add_argument("--fast", action="store_true", help="lint, sanity and units; needs no lab")
+    part.add_argument("--fast", action="store_true", help="lint, sanity and units, in three minutes; needs no lab")
     part.add_argument("--lab", action="store_true", help="only the tests on the lab's machines; needs root")
     part.add_argument("--soak", action="store_true", help="only the long campaigns")
     parser.add_argument("--only", action="append", default=[], metavar="WORD", help="only stages with WORD in the name")
@@ -84,7 +84,7 @@ def _run(options: argparse.Namespace) -> int:
     mine = next(python for python in pythons if python.minor == sys.version_info.minor)
     # Where it can't build environments, the first stage installs what it lacks.
     able = [replace(python, has_ensurepip=True) if python is mine else python for python in pythons]
-    fast = Fast.on(able, mine, options.pytest)
+    fast = Fast.on(able, mine, options.pytest, quick=options.fast)
     environment = Environment("lab", mine, fast.main.core, ("requirements-lab.txt",))
     everything = not (options.fast or options.lab or options.soak)
     stages: list[Stage] = []

@@ -118,6 +118,18 @@ def test_a_sanity_run_that_tests_nothing_is_red(tmp_path: Path, monkeypatch: pyt
         sanity_saying("WARNING: All targets skipped.\n", tmp_path, monkeypatch)
 
 
+def test_the_quick_sanity_run_has_pylint_look_at_plugins_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sanity, "DEV", tmp_path)
+    monkeypatch.setattr(sanity, "_prepare_home", lambda _environment: None)
+    (tmp_path / "shellcheck").touch()
+    job = Recorder()
+    with pytest.raises(StageFailed, match="did not run"):
+        sanity.sanity(job, SimpleNamespace(bin=tmp_path), [PYTHON], quick=True)  # type: ignore[arg-type]
+    first, second = (words[5:] for words in job.commands)
+    assert first == ["--skip-test", "changelog", "--skip-test", "pylint"]
+    assert second == ["--test", "pylint", "plugins/"]
+
+
 def test_a_sanity_run_that_left_one_python_out_is_red(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     names = ["ansible-doc", "pep8", "pylint", "shellcheck", "validate-modules", "yamllint"]
     said = [f'Running sanity test "{name}"' for name in names] + ['Running sanity test "compile" on Python 3.11']

@@ -82,6 +82,18 @@ def test_units_run_on_the_main_the_oldest_and_the_newest_core() -> None:
     ]
 
 
+def test_the_quick_part_goes_by_the_main_core_and_says_what_it_leaves_out() -> None:
+    complete = [python(minor) for minor in range(9, 14)]
+    quick = Fast.on(complete, complete[2], [], quick=True)
+    names = [stage.name for stage in quick.stages()]
+    assert [name for name in names if name.startswith("units")] == ["units, ansible-core 2.19 on Python 3.11"]
+    assert [target.minor for target in quick.targets] == [9, 13]
+    assert [target.minor for target in Fast.on([python(11)], python(11), [], quick=True).targets] == [11]
+    assert quick.not_run() == [
+        "in ./test only: units on other versions of ansible-core, sanity on all Pythons, pylint of tests"
+    ]
+
+
 def test_every_stage_needs_stages_that_there_are() -> None:
     stages = Fast.on([python(11)], python(11), []).stages()
     names = [stage.name for stage in stages]
