@@ -143,6 +143,20 @@ TAKEOVER: tuple[Setting, ...] = (
         minimum=0,
     ),
     Setting(
+        "relocate_folder",
+        "str",
+        "For the relocate playbook: the folder of the active host that disks go to; where they once lay when not set.",
+        pattern="/.+",
+        hint="a path like /var/lib/libvirt/images",
+    ),
+    Setting(
+        "relocate_format",
+        "str",
+        "For the relocate playbook: the format that disks get; that which they had there, else qcow2, when not set.",
+        pattern="qcow2|raw",
+        hint="qcow2 or raw",
+    ),
+    Setting(
         "keep_aside_days",
         "int",
         "Disks that a restore in place or reprotect keeps aside are erased after so many days by daily; 0: never.",

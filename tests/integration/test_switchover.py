@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 from integration.world import STORE, Played, World
+from lab.rvmlab.domain import Guest
 
 MOVER = "mover"
 BALLAST_MIB = 16
@@ -25,6 +26,9 @@ class Ferry:
 
     world: World
     inventory: Path
+
+    def play(self, name: str, *options: str, **variables: Any) -> Played:
+        return self.world.play(name, "--limit", MOVER, *options, inventory=[self.inventory], **variables)
 
     def switch(self, to: str, expect: int = 0, **variables: Any) -> Played:
         asked = {"switch_to": to, **variables}
@@ -92,27 +96,52 @@ def test_it_moves_with_everything_that_was_written(ferry: Ferry) -> None:
     assert ferry.sent() < BALLAST_MIB << 20
 
 
+def test_its_disks_go_to_a_place_of_its_owners_while_it_runs(ferry: Ferry) -> None:
+    on, images = ferry.world.on, "/var/lib/libvirt/images"
+    ferry.write("b", "two")
+    there = {"relocate_folder": images, "relocate_format": "raw"}
+    told = " ".join(ferry.play("relocate", "--check", **there).output.split())
+    assert f"disk vda would go to {images}/{MOVER}-vda.raw disk vdb would go to {images}/{MOVER}-vdb.raw" in told
+    ferry.play("relocate", **there)
+    for part in ("", "--inactive"):
+        used = on("b", f"virsh dumpxml {part} {MOVER} | grep -o \"file='/[^']*.raw'\"").split()
+        assert used == [f"file='{images}/{MOVER}-{disk}.raw'" for disk in ("vda", "vdb")]
+    assert not on("b", f"ls {STORE}/{MOVER} | grep -e running -e relocate || true")
+    assert ferry.running() == ["b"] and ferry.log("b") == ["one", "two"] * 2
+    assert ferry.play("relocate", **there).changed == 0
+    # The next image is of the new disks, and A stands by with it.
+    ferry.play("daily", force=True)
+    newest = ferry.world.images(MOVER)[-1]
+    assert {disk["found_by"] for disk in ferry.world.manifest(MOVER, newest)["disks"]} == {"digests"}
+    assert ferry.world.check_image(MOVER, newest) == ferry.world.check_image(MOVER, newest, "a")
+
+
 @pytest.mark.soak
 def test_it_goes_to_and_fro_and_nothing_is_lost(ferry: Ferry) -> None:
     for epoch, (here, there) in enumerate((("b", "a"), ("a", "b"), ("b", "a")), 3):
         ferry.write(here, f"at{epoch}")
         ferry.switch(there)
         assert ferry.running() == [there]
-        written = ["one", *(f"at{number}" for number in range(3, epoch + 1))]
+        written = ["one", "two", *(f"at{number}" for number in range(3, epoch + 1))]
         assert ferry.log(there) == written * 2
         assert {ferry.state(host) for host in "abc"} == {(there, "protected", epoch)}
         ferry.world.check_image(MOVER, ferry.world.images(MOVER)[-1], here)
         assert ferry.sent() < BALLAST_MIB << 20
     again = ferry.switch("a")
     assert again.changed == 0 and f"{MOVER} lives on a already" in again.output
+    # Back where its owner had it, in the format it had.
+    ferry.play("relocate")
+    used = ferry.world.on("a", f"virsh domblklist {MOVER} | awk '/\\//{{print $2}}'").split()
+    assert used == [disk.path(MOVER) for disk in Guest.of_kind(MOVER, "two-disk").disks]
+    assert ferry.log("a") == written * 2
 
 
 @pytest.mark.soak
 def test_one_that_does_not_shut_down_stays_where_it_was(ferry: Ferry) -> None:
     """The last one: libvirt waits a minute for an agent that was told to shut its guest down."""
-    [here], before = ferry.running(), ferry.state("c")
+    [here], (active, phase, epoch) = ferry.running(), ferry.state("c")
     ferry.world.in_guest(MOVER, "echo '#!/bin/sh' > /sbin/shutdown", on=here)
     said = " ".join(ferry.switch("a" if here == "b" else "b", expect=1, shutdown_seconds=2).output.split())
     assert f"{MOVER} stays on {here}: domain" in said and "did not shut down within 2 seconds" in said
     assert ferry.running() == [here]
-    assert {ferry.state(host) for host in "abc"} == {before}
+    assert {ferry.state(host) for host in "abc"} == {(active, phase, epoch + 1)}
