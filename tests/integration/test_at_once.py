@@ -77,10 +77,10 @@ def night(machines: World, extra: Path, moment: str) -> Iterator[Night]:
     for _day in range(3):
         night.next_day(2)
         night.cycle()
+    running = set(machines.on("a", "virsh list --name").split()) - {night.vm}
     yield night
-    running = [vm for vm in VMS.values() if vm != night.vm]
     machines.lab("up", "a")
-    machines.back_to_work(running)
+    machines.back_to_work(sorted(running))
 
 
 def until_task(play: subprocess.Popen[str], task: str) -> None:
@@ -99,6 +99,7 @@ def test_a_dies_in_the_middle_of_a_night_and_b_takes_over_at_once(night: Night, 
     images, generation = night.before()
     night.next_day()
     night.day += 2
+    dying = night.image_id
     with night.copying("fetch" if moment == "fetch" else "refresh", RATE) as play:
         world.lab("crash", "a")
         word = night.word()
@@ -133,5 +134,7 @@ def test_a_dies_in_the_middle_of_a_night_and_b_takes_over_at_once(night: Night, 
     newest = world.images(vm)[-1]
     assert world.check_image(vm, newest) == world.check_image(vm, newest, "a")
     assert world.on("a", f"virsh domstate {vm}") == "shut off"
-    for host in "abc":
+    for host in "ac":
         assert world.on(host, f"ls {STORE}/{vm}/incoming") == "", host
+    # What B had of it serves the next copy that comes to B.
+    assert world.on("b", f"ls {STORE}/{vm}/incoming").split() == ([dying] if moment == "refresh" else [])
