@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import sys
 import time
@@ -108,7 +107,7 @@ def main() -> int:
         bench.close()
         if not chosen.keep:
             world.lab("destroy")
-    text = json.dumps(document, indent=2, ensure_ascii=False) + "\n"
+    text = report.laid_out(document)
     if chosen.json:
         chosen.json.write_text(text)
     if chosen.page:

@@ -5,12 +5,14 @@
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
 from typing import Any
 
-__all__ = ["RATIOS", "Ratio", "page", "ratios", "table"]
+__all__ = ["RATIOS", "Ratio", "laid_out", "page", "ratios", "table"]
 
 # case -> contestant -> one set of figures a repetition
 Runs = Mapping[str, Mapping[str, Sequence[Mapping[str, float]]]]
@@ -161,6 +163,12 @@ def details(runs: Runs, titles: Mapping[str, str]) -> list[str]:
                 spread = (number(median(values)), number(min(values)), number(max(values)), str(len(values)))
                 lines.append(_row(contestant, name.replace("_", " "), *spread))
     return lines
+
+
+def laid_out(document: Mapping[str, Any]) -> str:
+    """The figures as JSON, a line for each repetition of a contestant."""
+    text = json.dumps(document, indent=2, ensure_ascii=False) + "\n"
+    return re.sub(r"(?<=\n {8})\{[^{}]*\}", lambda run: " ".join(run.group().split()), text)
 
 
 def page(document: Mapping[str, Any]) -> str:

@@ -103,7 +103,9 @@ def test_the_page_names_date_and_machine() -> None:
 
 def test_the_committed_page_is_what_the_committed_figures_give() -> None:
     """If not: tests/bench/run --page writes both."""
-    document = json.loads((ROOT / "tests/bench/figures.json").read_text(encoding="utf-8"))
+    text = (ROOT / "tests/bench/figures.json").read_text(encoding="utf-8")
+    document = json.loads(text)
+    assert text == report.laid_out(document)
     assert (ROOT / "docs/performance.md").read_text(encoding="utf-8") == report.page(document)
     assert document["ratios"] == pytest.approx(report.ratios(document["runs"]))
     assert set(document["ratios"]) == set(KEYS)
