@@ -132,6 +132,7 @@ def test_while_nobody_answers_it_stays_down_and_comes_up_when_somebody_does(gate
     gated.wait_until(lambda: state(gated) == "running", 90, f"{VM} runs once c answers")
 
 
+@pytest.mark.soak
 def test_where_it_is_wished_it_stops_when_it_hears_of_nobody_and_starts_again(gated: Gated, tmp_path: Path) -> None:
     site(gated, gated.inventory_file(tmp_path / "self-stop.json", {VM: {"resilient_vm_self_stop_seconds": 5}}))
     look = "systemctl start resilient-vm-superseded || true"
