@@ -10,6 +10,7 @@ class ModuleDocFragment:
     """``common`` for every module on a machine.
 
     ``common.vm`` adds the options of those that serve one VM, ``common.domains`` that of those that tell about many,
+    ``common.decision`` what is said of those that decide on the control node,
     ``common.restored`` those of what is made of an image, ``common.files`` those of what reads its file systems.
     """
 
@@ -39,6 +40,21 @@ options:
   vm:
     description: Name of the VM, which is its inventory name.
     type: str
+    required: true
+"""
+
+    DECISION = r"""
+attributes:
+  check_mode:
+    description: Changes nothing in either mode.
+    support: full
+  diff_mode:
+    description: Changes nothing.
+    support: none
+options:
+  plan:
+    description: The VM's plan, from M(edgecloud.resilient_vm.vm_plan).
+    type: dict
     required: true
 """
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from . import _unwitnessed
-from ._errors import ResilientVmError
+from ._errors import refusal
 
 __all__ = ["Decision", "decide"]
 
@@ -38,16 +38,14 @@ def decide(plan: Mapping[str, Any], hosts: Mapping[str, Mapping[str, Any]], vers
     vm, storage = plan["vm"], plan["backup_storage"]
     there = hosts.get(storage) or {}
     if not there.get("answered"):
-        raise _refusal(
-            [f"{there.get('msg') or f'machine {storage} gave no answer'}; it keeps which host {vm} lives on"]
-        )
+        raise refusal([f"{there.get('msg') or f'machine {storage} gave no answer'}; it keeps which host {vm} lives on"])
     state = there.get("state")
     if not state:
-        raise _refusal([f"{vm} has no state document on {storage}; {_SITE}"])
+        raise refusal([f"{vm} has no state document on {storage}; {_SITE}"])
     # By images it is weighed by daily, which knows the generations as well.
     alone = _unwitnessed.told(plan, hosts, [], {})
     if alone:
-        raise _refusal([alone])
+        raise refusal([alone])
     active, standby, phase = state["active"], state["standby"], state["phase"]
     followers = [name for name in (standby, active) if (hosts.get(name) or {}).get("answered")]
     found = {"active": active, "standby": standby, "epoch": state["epoch"], "followers": followers}
@@ -57,7 +55,7 @@ def decide(plan: Mapping[str, Any], hosts: Mapping[str, Mapping[str, Any]], vers
         )
     problems = _problems(plan, hosts, state, version)
     if problems:
-        raise _refusal(problems)
+        raise refusal(problems)
     return Decision(
         "commit",
         f"{vm} stays on {active}, and failover_undo is over; the disks on {standby} are kept, and reprotect makes it "
@@ -80,7 +78,3 @@ def _problems(
         if own and own["epoch"] > state["epoch"]:
             problems.append(f"{name} holds a newer state document of {vm}; find out where it ran")
     return problems
-
-
-def _refusal(problems: list[str]) -> ResilientVmError:
-    return ResilientVmError("\n".join(problems), problems=problems)

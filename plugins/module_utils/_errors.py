@@ -5,9 +5,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
-__all__ = ["ResilientVmError"]
+__all__ = ["ResilientVmError", "refusal"]
 
 
 class ResilientVmError(Exception):
@@ -23,3 +24,8 @@ class ResilientVmError(Exception):
 
     def __str__(self) -> str:
         return self.message
+
+
+def refusal(problems: Sequence[str]) -> ResilientVmError:
+    """The error that says each of them, a sentence a line; ``problems`` among its facts has them as a list."""
+    return ResilientVmError("\n".join(problems), problems=list(problems))

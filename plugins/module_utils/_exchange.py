@@ -31,6 +31,7 @@ from ._power import shut_down
 from ._process import Runner
 from ._restore_store import RestoreStore
 from ._restored_files import lay_disk, open_source
+from ._room import full
 from ._store import StoredImage, file_sha256
 from ._virsh import Virsh
 
@@ -145,19 +146,13 @@ def _place(domain: _domain.Domain, target: str, when: str, vm: str, image_id: st
 def _check_room(layout: Layout, wish: Wish, files: Sequence[Mapping[str, str]]) -> None:
     """Room for the image where it arrives, and for the new files where the disks lie; sharing blocks may take less."""
     places = [layout.directory, *(os.path.dirname(file["path"]) for file in files)]
-    by_device: dict[int, tuple[str, int]] = {}
-    for place in dict.fromkeys(places):
-        device = os.stat(place).st_dev
-        by_device[device] = (place, by_device.get(device, ("", 0))[1] + wish.bytes_allocated)
-    for place, needed in by_device.values():
-        room = os.statvfs(place)
-        free = room.f_bavail * room.f_frsize
-        if free < needed + wish.reserve_bytes:
-            raise ResilientVmError(
-                f"no space for the restore: {place} has {human_size(free)} free, image {wish.image_id} needs "
-                f"{human_size(needed)} there and {human_size(wish.reserve_bytes)} stay in reserve; add space, or lower "
-                "resilient_vm_reserve_bytes"
-            )
+    lacking = full([(place, wish.bytes_allocated) for place in dict.fromkeys(places)], wish.reserve_bytes)
+    if lacking is not None:
+        raise ResilientVmError(
+            f"no space for the restore: {lacking.folder} has {human_size(lacking.free)} free, image {wish.image_id} "
+            f"needs {human_size(lacking.needed)} there and {human_size(wish.reserve_bytes)} stay in reserve; add "
+            "space, or lower resilient_vm_reserve_bytes"
+        )
 
 
 # stop, and begin the copy

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Callable
 
 from . import _settings, _steps
-from ._errors import ResilientVmError
+from ._errors import ResilientVmError, refusal
 from ._layout import Layout
 
 __all__ = ["GROUP", "make_plan"]
@@ -32,7 +32,7 @@ def make_plan(
     Raises ResilientVmError with one sentence a line; ``problems`` has them as a list.
     """
     if vm not in groups.get(GROUP, ()):
-        raise _refusal([f"{vm} is no protected VM of this inventory; add it to group {GROUP} or name another"])
+        raise refusal([f"{vm} is no protected VM of this inventory; add it to group {GROUP} or name another"])
     values, problems = _settings.read_all(variables, "vm", vm)
     problems += _steps.problems(values["takeover_steps"], vm)
     machines = {part: _machine(vm, part, values, groups, problems) for part in _PARTS}
@@ -47,7 +47,7 @@ def make_plan(
     for entry in found.values():
         _check_names(vm, values, entry["root"], problems)
     if problems:
-        raise _refusal(list(dict.fromkeys(problems)))
+        raise refusal(list(dict.fromkeys(problems)))
     named = {f"{part}_host" for part in _PARTS} | {"now"}
     return {
         "vm": vm,
@@ -61,10 +61,6 @@ def make_plan(
         "roots": {name: entry["root"] for name, entry in found.items()},
         "nows": {**{name: entry["now"] for name, entry in found.items()}, "localhost": values["now"]},
     }
-
-
-def _refusal(problems: list[str]) -> ResilientVmError:
-    return ResilientVmError("\n".join(problems), problems=problems)
 
 
 def _machine(

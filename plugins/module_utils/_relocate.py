@@ -26,6 +26,7 @@ from ._human import human_size
 from ._kept import MOVED
 from ._layout import Layout
 from ._process import Runner
+from ._room import full
 from ._virsh import Virsh
 
 __all__ = ["Move", "Relocation", "Wish"]
@@ -89,10 +90,10 @@ class Relocation:
                 f"{vm} is {facts.state} on {wish.host}, and its disks are moved while it runs; start it, and run "
                 "relocate again"
             )
-        mirrors, moves = self._mirrors(), []
+        mirrors, former, moves = self._mirrors(), self._former(), []
         for disk in facts.domain.disks:
             if os.path.dirname(disk.source) == self._layout.running:
-                path, kind = self._place(disk, facts.domain.name)
+                path, kind = self._place(disk, facts.domain.name, former.get(disk.target))
                 size, allocated = facts.sizes.get(disk.target, (0, 0))
                 moves.append(Move(disk.target, disk.source, path, kind, size, allocated))
         if moves and facts.job is not None:
@@ -101,8 +102,7 @@ class Relocation:
         self._check_room([move for move in moves if move.target not in mirrors])
         return moves
 
-    def _place(self, disk: _domain.Disk, name: str) -> tuple[str, str]:
-        before = self._former().get(disk.target)
+    def _place(self, disk: _domain.Disk, name: str, before: Mapping[str, str] | None) -> tuple[str, str]:
         wish = self._wish
         if wish.folder is None and before is None:
             raise ResilientVmError(
@@ -164,23 +164,20 @@ class Relocation:
                 )
 
     def _check_room(self, moves: Sequence[Move]) -> None:
-        by_device: dict[int, tuple[str, int]] = {}
+        needs = []
         for move in moves:
             folder = os.path.dirname(move.path)
             if not os.path.isdir(folder):
                 raise ResilientVmError(f"{folder} is no folder of {self._wish.host} any more; make it, or name another")
-            device = os.stat(folder).st_dev
             # It may be written all over while it is copied; a sparse one is not expected to.
-            by_device[device] = (folder, by_device.get(device, ("", 0))[1] + self._needs(move))
-        for folder, needed in by_device.values():
-            room = os.statvfs(folder)
-            free = room.f_bavail * room.f_frsize
-            if free < needed + self._wish.reserve_bytes:
-                raise ResilientVmError(
-                    f"no space for the disks of {self._layout.vm}: {folder} has {human_size(free)} free, they need "
-                    f"{human_size(needed)} and {human_size(self._wish.reserve_bytes)} stay in reserve; add space, "
-                    "or lower resilient_vm_reserve_bytes"
-                )
+            needs.append((folder, self._needs(move)))
+        lacking = full(needs, self._wish.reserve_bytes)
+        if lacking is not None:
+            raise ResilientVmError(
+                f"no space for the disks of {self._layout.vm}: {lacking.folder} has {human_size(lacking.free)} free, "
+                f"they need {human_size(lacking.needed)} and {human_size(self._wish.reserve_bytes)} stay in reserve; "
+                "add space, or lower resilient_vm_reserve_bytes"
+            )
 
     def _needs(self, move: Move) -> int:
         """What lies in the overlay and in the disk below it, at most the disk's size."""
@@ -220,18 +217,16 @@ class Relocation:
             sorted({*self._begun(), *(move.path for move in moves)}),
             0o600,
         )
-        limit = ["--bandwidth", str(self._wish.bytes_per_second), "--bytes"] if self._wish.bytes_per_second else []
         for move in moves:
             if move.target in mirrors:
                 continue
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(move.path)
-            words = ["--dest", move.path, "--format", move.format, "--transient-job", *limit]
-            self._virsh.call("blockcopy", self._wish.uuid, move.target, *words)
+            self._virsh.copy(self._wish.uuid, move.target, move.path, move.format, self._wish.bytes_per_second)
 
     def _go_over(self, moves: Sequence[Move]) -> None:
         for move in moves:
-            self._virsh.call("blockjob", self._wish.uuid, move.target, "--pivot")
+            self._virsh.go_over(self._wish.uuid, move.target)
         self.tidy()
 
     def tidy(self) -> bool:

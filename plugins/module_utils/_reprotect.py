@@ -5,13 +5,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from . import _unwitnessed
 from ._domain import STOPPED
-from ._errors import ResilientVmError
+from ._errors import refusal
 
 __all__ = ["Decision", "decide"]
 
@@ -49,14 +49,14 @@ def decide(
     silent = [name for name in plan["machines"] if not (hosts.get(name) or {}).get("answered")]
     if silent:
         told = [(hosts.get(name) or {}).get("msg") or f"machine {name} gave no answer" for name in silent]
-        raise _refusal([f"{each}; nothing stands by before all three machines answer" for each in told])
+        raise refusal([f"{each}; nothing stands by before all three machines answer" for each in told])
     state = hosts[storage].get("state")
     if not state:
-        raise _refusal([f"{vm} has no state document on {storage}; {_SITE}"])
+        raise refusal([f"{vm} has no state document on {storage}; {_SITE}"])
     # By images it is weighed by daily, which knows the generations as well.
     alone = _unwitnessed.told(plan, hosts, [], {})
     if alone:
-        raise _refusal([alone])
+        raise refusal([alone])
     active, standby, phase = state["active"], state["standby"], state["phase"]
     found = {"active": active, "standby": standby, "epoch": state["epoch"], "uuid": state["uuid"]}
     if phase == _OVER:
@@ -68,7 +68,7 @@ def decide(
             f"{storage} has no whole image of {vm} that {standby} could be given; run the daily playbook first"
         )
     if newest is None or problems:
-        raise _refusal(problems)
+        raise refusal(problems)
     return Decision(
         "prepare",
         f"{standby} is made the standby host of {vm}, which lives on {active}",
@@ -106,7 +106,3 @@ def _problems(
             f"down on {standby} (what it has written there stays on its disks), and run reprotect again"
         )
     return problems
-
-
-def _refusal(problems: Sequence[str]) -> ResilientVmError:
-    return ResilientVmError("\n".join(problems), problems=list(problems))

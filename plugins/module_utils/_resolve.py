@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ._domain import STOPPED
-from ._errors import ResilientVmError
+from ._errors import refusal
 
 __all__ = ["Decision", "decide"]
 
@@ -40,13 +40,13 @@ def decide(plan: Mapping[str, Any], hosts: Mapping[str, Mapping[str, Any]], vers
     pair = [plan["production"], plan["standby"]]
     if wish not in pair:
         found = f"is {wish}" if wish else "is not set"
-        raise _refusal(
+        raise refusal(
             [f"resilient_vm_resolve_to {found}; name the host whose disks of {vm} count: {' or '.join(pair)}"]
         )
     other = next(name for name in pair if name != wish)
     problems = _problems(plan, hosts, other, version)
     if problems:
-        raise _refusal(problems)
+        raise refusal(problems)
     states = {name: hosts[name]["state"] for name in plan["machines"]}
     own = states[plan["backup_storage"]]
     lead = max(states.values(), key=lambda state: int(state["epoch"]))
@@ -97,7 +97,3 @@ def _problems(plan: Mapping[str, Any], hosts: Mapping[str, Mapping[str, Any]], o
             f"shutdown {plan['domain']}"
         )
     return problems
-
-
-def _refusal(problems: list[str]) -> ResilientVmError:
-    return ResilientVmError("\n".join(problems), problems=problems)

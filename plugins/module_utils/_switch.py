@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from ._errors import ResilientVmError
+from ._errors import refusal
 
 __all__ = ["Decision", "decide"]
 
@@ -41,16 +41,14 @@ def decide(
     silent = [name for name in plan["machines"] if not (hosts.get(name) or {}).get("answered")]
     if silent:
         told = [(hosts.get(name) or {}).get("msg") or f"machine {name} gave no answer" for name in silent]
-        raise _refusal([f"{each}; a planned change of hosts needs all three machines" for each in told])
+        raise refusal([f"{each}; a planned change of hosts needs all three machines" for each in told])
     state = hosts[storage].get("state")
     if not state:
-        raise _refusal([f"{vm} has no state document on {storage}; {_SITE}"])
+        raise refusal([f"{vm} has no state document on {storage}; {_SITE}"])
     active, standby, phase = state["active"], state["standby"], state["phase"]
     if wanted not in (active, standby):
         named = f"names {wanted}" if wanted else "is not set"
-        raise _refusal(
-            [f"resilient_vm_switch_to {named} for {vm}; set it to {standby}, or to {active}, where it lives"]
-        )
+        raise refusal([f"resilient_vm_switch_to {named} for {vm}; set it to {standby}, or to {active}, where it lives"])
     found = {"active": active, "standby": standby, "epoch": state["epoch"], "uuid": state["uuid"]}
     moves = f"{vm} moves from {active} to {standby}"
     if phase == "switching":
@@ -63,7 +61,7 @@ def decide(
             return Decision("start", f"{vm} lives on {active}, and {standby} is made its standby", **found)
         return Decision("nothing", f"{vm} lives on {active} already", **found)
     if phase != "protected":
-        raise _refusal(
+        raise refusal(
             [f"{vm} is in phase {phase}, from which there is no planned change of hosts; {_ENDS.get(phase, _END)}"]
         )
     _refuse([*_unfit(plan, hosts, standbys, state, version), *_not_ready(plan, hosts, standbys, state)])
@@ -123,8 +121,4 @@ def _not_ready(
 
 def _refuse(problems: list[str]) -> None:
     if problems:
-        raise _refusal(problems)
-
-
-def _refusal(problems: list[str]) -> ResilientVmError:
-    return ResilientVmError("\n".join(problems), problems=problems)
+        raise refusal(problems)

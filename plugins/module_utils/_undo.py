@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ._domain import STOPPED
-from ._errors import ResilientVmError
+from ._errors import refusal
 
 __all__ = ["Decision", "decide"]
 
@@ -39,17 +39,17 @@ def decide(plan: Mapping[str, Any], hosts: Mapping[str, Mapping[str, Any]], vers
     silent = [name for name in plan["machines"] if not (hosts.get(name) or {}).get("answered")]
     if silent:
         told = [(hosts.get(name) or {}).get("msg") or f"machine {name} gave no answer" for name in silent]
-        raise _refusal([f"{each}; a takeover is undone when all three machines answer" for each in told])
+        raise refusal([f"{each}; a takeover is undone when all three machines answer" for each in told])
     state = hosts[storage].get("state")
     if not state:
-        raise _refusal([f"{vm} has no state document on {storage}; {_SITE}"])
+        raise refusal([f"{vm} has no state document on {storage}; {_SITE}"])
     active, standby = state["active"], state["standby"]
     found = {"active": active, "standby": standby, "epoch": state["epoch"], "uuid": state["uuid"]}
     if state["phase"] == "reprotecting" and (hosts[active].get("domain") or {}).get("state") in STOPPED:
         return Decision("start", f"{vm} lives on {active}, where it is off, and is started there", **found)
     problems = _problems(plan, hosts, state, version)
     if problems:
-        raise _refusal(problems)
+        raise refusal(problems)
     # For the state as it is: when the job runs again, it is none any more.
     mark = hashlib.sha256(f"{state['epoch']} {state['changed']}".encode()).hexdigest()[:8]
     word = f"{vm}@{active}#{mark}"
@@ -84,7 +84,3 @@ def _problems(
     elif domain["state"] not in STOPPED:
         problems.append(f"{vm} is {domain['state']} on {standby} as well; shut it down there")
     return problems
-
-
-def _refusal(problems: list[str]) -> ResilientVmError:
-    return ResilientVmError("\n".join(problems), problems=problems)

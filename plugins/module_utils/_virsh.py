@@ -238,7 +238,7 @@ class Virsh:
         return "" if done.code == 0 else _sentence(done).replace(file, "<cpu>")
 
     def pulled(self, uuid: str, target: str) -> int | None:
-        """How far, in bytes of the disk, its pull is; None when there is none."""
+        """How far, in bytes of the disk, its pull or its copy is; None when there is none."""
         told = self.call("blockjob", uuid, target, "--info", "--raw").stdout
         found = re.search(r"^\s*cur=(\d+)", told, re.MULTILINE)
         return int(found.group(1)) if found else None
@@ -290,8 +290,16 @@ class Virsh:
 
     def pull(self, uuid: str, target: str, bytes_per_second: int) -> None:
         """Have a running machine's disk take in, beside its work, what it still reads from below it; 0: no limit."""
-        limit = ["--bandwidth", str(bytes_per_second), "--bytes"] if bytes_per_second else []
-        self.call("blockpull", uuid, target, *limit)
+        self.call("blockpull", uuid, target, *_limit(bytes_per_second))
+
+    def copy(self, uuid: str, target: str, path: str, kind: str, bytes_per_second: int) -> None:
+        """Have a running machine's disk copied to a file, and the copy kept up with it; 0: no limit."""
+        words = ["--dest", path, "--format", kind, "--transient-job", *_limit(bytes_per_second)]
+        self.call("blockcopy", uuid, target, *words)
+
+    def go_over(self, uuid: str, target: str) -> None:
+        """Have the machine use the copy of a disk in its place, now and at its next start."""
+        self.call("blockjob", uuid, target, "--pivot")
 
     def start(self, uuid: str) -> None:
         self.call("start", uuid, timeout_seconds=120.0)
@@ -322,6 +330,10 @@ class Virsh:
         """Forget a checkpoint and its bitmaps; when a bitmap is gone already, what libvirt remembers of it."""
         if self.call("checkpoint-delete", uuid, name, check=False).code != 0:
             self.call("checkpoint-delete", uuid, name, "--metadata")
+
+
+def _limit(bytes_per_second: int) -> list[str]:
+    return ["--bandwidth", str(bytes_per_second), "--bytes"] if bytes_per_second else []
 
 
 def _sentence(done: Completed) -> str:

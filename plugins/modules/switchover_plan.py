@@ -15,18 +15,9 @@ description:
   - Fails with one sentence for each thing in the way, before anything is touched.
 author:
   - edgecloud.resilient_vm contributors (@edgecloud)
-attributes:
-  check_mode:
-    description: Changes nothing in either mode.
-    support: full
-  diff_mode:
-    description: Changes nothing.
-    support: none
+extends_documentation_fragment:
+  - edgecloud.resilient_vm.common.decision
 options:
-  plan:
-    description: The VM's plan, from M(edgecloud.resilient_vm.vm_plan).
-    type: dict
-    required: true
   hosts:
     description:
       - What each machine said of itself and the VM (M(edgecloud.resilient_vm.host_info)), by inventory name, as the
