@@ -47,6 +47,9 @@ class Request:
     nonce: str | None = None
     # Whether a host takes it by itself, since the backup storage can't be asked.
     unwitnessed: bool = False
+    # When the state that they looked at had last changed: a step that comes late, after others at the same epoch, must
+    # not fit what those have led to.
+    seen: str | None = None
 
 
 def held(layout: Layout) -> State:
@@ -153,6 +156,11 @@ def change(layout: Layout, request: Request, now: datetime, dry: bool = False) -
 def _decided(layout: Layout, request: Request, step: Transition, now: datetime) -> tuple[State, State]:
     found = held(layout)
     after = stepped(found, step, request.epoch, now, request.why, request.unwitnessed)
+    if request.seen is not None and request.seen != found.changed:
+        raise ResilientVmError(
+            f"{found.name} is as it was changed at {found.changed}, and {step.name} was decided on as of {request.seen}"
+            ": somebody else was faster; look at its status and decide anew"
+        )
     since = request.unasked_since
     if request.nonce is not None:
         # By the real clock, which is also that of whoever asked.

@@ -57,8 +57,7 @@ TABLE = (
     Transition("begin_switch", ("protected",), "switching", "a planned change of hosts begins"),
     # Nobody stands by before the host that it left holds a generation.
     Transition("switch", ("switching",), "reprotecting", "the last image is on the other host", swaps=True),
-    # A late switch of the one that is given up must not fit the next one.
-    Transition("give_up_switch", ("switching",), "protected", "it stays where it was", renews=True),
+    Transition("give_up_switch", ("switching",), "protected", "it stays where it was"),
     Transition(
         "fail_over", ("protected", "switching", "restoring"), "failing_over", "its active host is down", swaps=True
     ),

@@ -33,6 +33,11 @@ options:
   epoch:
     description: Epoch of the VM when the step was decided on. Required with O(transition).
     type: int
+  seen:
+    description:
+      - RV(state.changed) of the backup storage when the step was decided on. The step is refused when the state has
+        changed since, though the epoch is the same.
+    type: str
   document:
     description:
       - The backup storage's RV(state), to be followed on a host. The host that is not to run the VM is told first.
@@ -112,6 +117,7 @@ def argument_spec() -> dict[str, Any]:
         **vm_spec(),
         "transition": {"type": "str"},
         "epoch": {"type": "int"},
+        "seen": {"type": "str"},
         "document": {"type": "dict"},
         "unasked_since": {"type": "str"},
         "nonce": {"type": "str"},
@@ -128,7 +134,12 @@ def main() -> None:
         supports_check_mode=True,
         mutually_exclusive=[("transition", "document")],
         required_one_of=[("transition", "document")],
-        required_by={"transition": ["epoch", "why"], "unasked_since": ["transition"], "nonce": ["transition"]},
+        required_by={
+            "transition": ["epoch", "why"],
+            "seen": ["transition"],
+            "unasked_since": ["transition"],
+            "nonce": ["transition"],
+        },
     )
     given = module.params
     try:
@@ -144,6 +155,7 @@ def main() -> None:
                 parse(given["unasked_since"], "unasked_since") if given["unasked_since"] else None,
                 given["nonce"],
                 given["unwitnessed"],
+                given["seen"],
             )
             before, after = _change.change(layout, request, when, module.check_mode)
         else:

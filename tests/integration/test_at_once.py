@@ -123,12 +123,21 @@ def test_a_dies_in_the_middle_of_a_night_and_b_takes_over_at_once(night: Night, 
         world.check_image(vm, image_id)
     assert images[-1] in world.images(vm)
     assert (night.image_id in world.images(vm)) == (moment != "fetch")
+    if moment == "prune":
+        # Its owner lets it stay there while A is still down.
+        said = " ".join(night.play("failover_commit").output.split())
+        assert f"{vm} stays on b, and failover_undo is over" in said
+        assert night.play("failover_commit").changed == 0
+        assert night.states("b", "c") == {("b", "reprotecting", 2)}
     # The next night takes B's image; with A back somebody stands by again, and nothing of that night is left over.
     night.day += 1
     assert night.play("daily", expect=1).refusals(vm)
     assert world.manifest(vm, night.image_id)["source_host"] == "b"
     world.lab("up", "a")
     night.day += 1
+    if moment == "prune":
+        refused = " ".join(night.play("failover_undo", expect=1).output.split())
+        assert f"{vm} is in phase reprotecting, in which there is no takeover to be undone" in refused
     night.play("reprotect")
     assert night.states("a", "b", "c") == {("b", "protected", 2)}
     newest = world.images(vm)[-1]

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -141,7 +141,7 @@ def switchover(run: Run, goal: str) -> Steps:
     yield "Decide what is done"
     decision = product.switchover(world, answers, goal)
     if decision.action == "give_up":
-        yield from _give_up(run, decision)
+        yield from _give_up(run, decision, answers["hosts"]["c"]["state"])
     elif decision.action in ("switch", "resume"):
         yield from _move(run, decision, answers)
     elif decision.action == "start":
@@ -155,9 +155,16 @@ def _tell(run: Run, decision: Any, document: dict[str, Any]) -> Steps:
         run.call(follower, run.world.follow, document)
 
 
-def _give_up(run: Run, decision: Any) -> Steps:
+def _change(run: Run, decision: Any, transition: str, seen: Mapping[str, Any]) -> Generator[str, None, dict[str, Any]]:
     yield "change | Change the VM's state on the backup storage"
-    document = run.call("c", run.world.decide, "give_up_switch", decision.epoch, "switchover")
+    changed: dict[str, Any] = run.call(
+        "c", run.world.decide, transition, decision.epoch, "switchover", seen=seen["changed"]
+    )
+    return changed
+
+
+def _give_up(run: Run, decision: Any, seen: Mapping[str, Any]) -> Steps:
+    document = yield from _change(run, decision, "give_up_switch", seen)
     yield from _tell(run, decision, document)
     yield "give_up | Start it again"
     run.call(decision.active, product.start)
@@ -168,19 +175,18 @@ def _stays(decision: Any, error: Exception) -> Failed:
 
 
 def _move(run: Run, decision: Any, answers: dict[str, Any]) -> Steps:
-    world, document = run.world, answers["hosts"]["c"]["state"]
+    document = answers["hosts"]["c"]["state"]
     if decision.action == "switch":
         night = yield from _cycle(run, answers, force=True)
         if night.failures:
             raise Failed("\n".join(night.failures))
-        yield "change | Change the VM's state on the backup storage"
-        document = run.call("c", world.decide, "begin_switch", decision.epoch, "switchover")
+        document = yield from _change(run, decision, "begin_switch", document)
     try:
         yield from _tell(run, decision, document)
         yield "stop | Shut it down"
         run.call(decision.active, product.shut_down)
     except Failed as error:
-        yield from _give_up(run, decision)
+        yield from _give_up(run, decision, document)
         raise _stays(decision, error) from error
     again = yield from ask(run)
     night = yield from _cycle(run, again, force=True)
@@ -194,10 +200,9 @@ def _move(run: Run, decision: Any, answers: dict[str, Any]) -> Steps:
         yield "swap | See that it is still down"
         if run.call(decision.active, _runs):
             raise Failed("it was started there meanwhile")
-        yield "change | Change the VM's state on the backup storage"
-        document = run.call("c", world.decide, "switch", decision.epoch, "switchover")
+        document = yield from _change(run, decision, "switch", document)
     except Failed as error:
-        yield from _give_up(run, decision)
+        yield from _give_up(run, decision, document)
         raise _stays(decision, error) from error
     yield from _start(run, decision, document)
 

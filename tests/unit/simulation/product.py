@@ -220,9 +220,10 @@ def change(
     unasked_since: str = "",
     nonce: str = "",
     unwitnessed: bool = False,
+    seen: str | None = None,
 ) -> dict[str, Any]:
     since = _clock.parse(unasked_since) if unasked_since else None
-    request = _change.Request(transition, epoch, "simulation", why, {}, since, nonce or None, unwitnessed)
+    request = _change.Request(transition, epoch, "simulation", why, {}, since, nonce or None, unwitnessed, seen)
     return _change.change(machine.layout, request, machine.now())[1].as_dict()
 
 

@@ -72,6 +72,22 @@ def test_a_step_is_taken_once_and_written_down(storage: Layout) -> None:
     assert len(_journal.read(storage.journal)) == 1
 
 
+def test_a_step_that_comes_late_fits_nothing_that_came_between(storage: Layout) -> None:
+    """The switch of a switchover that was given up, when the next one has begun."""
+    moving = [asked(name) for name in ("begin_switch", "give_up_switch", "begin_switch")]
+    states = [_change.change(storage, each, START + timedelta(minutes=n))[1] for n, each in enumerate(moving)]
+    assert {state.epoch for state in states} == {1}
+    late = dataclasses.replace(asked("switch"), seen=states[0].changed)
+    refusal = (
+        f"is as it was changed at {states[2].changed}, and switch was decided on as of {states[0].changed}: somebody"
+    )
+    with pytest.raises(ResilientVmError, match=refusal):
+        _change.change(storage, late, START)
+    assert _change.held(storage) == states[2]
+    _change.change(storage, dataclasses.replace(late, seen=states[2].changed), START)
+    assert _change.held(storage).active == "b"
+
+
 def test_a_step_from_another_phase_is_refused(storage: Layout) -> None:
     with pytest.raises(ResilientVmError, match=r"in phase protected, from which there is no switch \(only"):
         _change.change(storage, asked("switch"), START)
@@ -149,7 +165,9 @@ def test_what_a_host_decides_by_itself_says_so_until_the_backup_storage_has_deci
     decided = _change.change(storage, alone, START)[1]
     assert decided.unwitnessed == "2026-01-01T00:00:00Z"
     later = START + timedelta(minutes=1)
-    over = _change.change(storage, dataclasses.replace(asked("finish_failover", 2), unwitnessed=True), later)[1]
+    over = _change.change(
+        storage, dataclasses.replace(asked("finish_failover", 2), unwitnessed=True), later
+    )[1]
     assert (over.phase, over.unwitnessed) == ("failed_over", "2026-01-01T00:00:00Z")
     assert _change.change(storage, asked("begin_reprotect", 2), later)[1].unwitnessed is None
     told = dataclasses.replace(over, unwitnessed=None)

@@ -1,0 +1,170 @@
+# Copyright (c) 2026, edgecloud.resilient_vm contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Raw, qcow2, two-disk and UEFI guests move A→B→A→B→A: nothing is lost, and what travels follows what was written."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from integration.world import STORE, World
+from lab.rvmlab.domain import Guest
+
+pytestmark = pytest.mark.soak
+
+# What each guest is, in words of the lab.
+GUESTS = {
+    "roam-raw": ("--kind", "raw"),
+    "roam-qcow2": ("--kind", "raw", "--format", "qcow2"),
+    "roam-two": ("--kind", "two-disk"),
+    "roam-uefi": ("--kind", "uefi"),
+}
+KINDS = {"roam-raw": "raw", "roam-qcow2": "raw", "roam-two": "two-disk", "roam-uefi": "uefi"}
+MIB = 1 << 20
+UEFI = "roam-uefi"
+# MiB that nobody can compress, written before each move: little and much in either direction.
+WRITTEN = (1, 24, 16, 2)
+# What a guest writes beside it: its journal and inodes, in whole blocks of 64 KiB, twice (an image while it runs, the
+# last one), and the digests of what may have changed.
+BESIDE = 3 * MIB
+# Laid at the end of the firmware's variables, in space that it uses for nothing.
+MARK = "roams with its own"
+_MARK = f"""
+import os, sys
+with open(sys.argv[1], "r+b") as variables:
+    variables.seek(-{len(MARK)}, os.SEEK_END)
+    variables.write(b"{MARK}")
+"""
+
+
+def disks(vm: str) -> list[str]:
+    return [disk.target for disk in Guest.of_kind(vm, KINDS[vm]).disks]
+
+
+class Fleet:
+    """Four VMs that move together."""
+
+    def __init__(self, world: World, inventory: Path) -> None:
+        self.world, self.inventory = world, inventory
+
+    def play(self, name: str, **variables: Any) -> str:
+        played = self.world.play(name, "--limit", ",".join(GUESTS), inventory=[self.inventory], **variables)
+        return " ".join(played.output.split())
+
+    def states(self, vm: str) -> set[tuple[str, str, int]]:
+        read = [json.loads(self.world.on(host, f"cat {STORE}/{vm}/state.json")) for host in "abc"]
+        return {(state["active"], state["phase"], state["epoch"]) for state in read}
+
+    def running(self, vm: str) -> list[str]:
+        return [host for host in "ab" if self.world.on(host, f"virsh domstate {vm}", check=False) == "running"]
+
+    def write(self, vm: str, here: str, leg: int) -> None:
+        """As much as the leg asks for, divided among its disks, and a line on each."""
+        targets = disks(vm)
+        each = WRITTEN[leg] * 16 // len(targets)
+        for target in targets:
+            fill = f"dd if=/dev/urandom of=/disk/{target}/filling bs=64k count={each} conv=notrunc 2>/dev/null"
+            self.world.in_guest(vm, f"{fill}; echo leg {leg} >> /disk/{target}/log; sync", on=here)
+
+    def log(self, vm: str, host: str) -> list[str]:
+        return [self.world.in_guest(vm, f"cat /disk/{target}/log", on=host) for target in disks(vm)]
+
+    def filling(self, vm: str, host: str) -> list[str]:
+        return [self.world.in_guest(vm, f"sha256sum < /disk/{target}/filling", on=host) for target in disks(vm)]
+
+    def variables(self, host: str) -> str:
+        return self.world.on(host, f"virsh dumpxml {UEFI} | grep -o '/[^<>]*fd</nvram>' | sed 's,</nvram>,,'")
+
+    def sent(self, vm: str, images: Sequence[str]) -> int:
+        """Bytes that brought these images to the backup storage."""
+        manifests = [self.world.manifest(vm, image_id) for image_id in images]
+        return sum(disk["bytes_sent"] for manifest in manifests for disk in manifest["disks"])
+
+
+@pytest.fixture(scope="module")
+def fleet(machines: World, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
+    inventory = machines.inventory_file(tmp_path_factory.mktemp("inventory") / "roam.json", {vm: {} for vm in GUESTS})
+    running = machines.on("a", "virsh list --name").split()
+    for vm, words in GUESTS.items():
+        machines.lab("guest", "create", "a", vm, *words, "--rate", "0", "--start")
+    machines.play("site", "--limit", f"{','.join(GUESTS)},lab_machines", inventory=[inventory])
+    fleet = Fleet(machines, inventory)
+    machines.lab("guest", "stop", UEFI, "--on", "a")
+    machines.lab("exec", "a", "python3", "-c", _MARK, fleet.variables("a"))
+    machines.lab("guest", "start", UEFI, "--on", "a")
+    machines.lab("guest", "wait", UEFI, "--on", "a")
+    fleet.play("daily")
+    yield fleet
+    for host in "ab":
+        for vm in GUESTS:
+            machines.on(host, f"virsh destroy {vm}", check=False)
+    machines.back_to_work([vm for vm in running if vm not in GUESTS])
+
+
+def test_they_move_to_and_fro_and_nothing_is_lost(fleet: Fleet) -> None:
+    world = fleet.world
+    for leg, (here, there) in enumerate(("ab", "ba", "ab", "ba")):
+        before = {vm: world.images(vm) for vm in GUESTS}
+        for vm in GUESTS:
+            fleet.write(vm, here, leg)
+        written = {vm: fleet.filling(vm, here) for vm in GUESTS}
+        said = fleet.play("switchover", switch_to=there)
+        for vm in GUESTS:
+            assert f"{vm} runs on {there} (epoch {leg + 2}) with all that was written before" in said
+            assert fleet.running(vm) == [there]
+            assert fleet.states(vm) == {(there, "protected", leg + 2)}
+            world.lab("guest", "wait", vm, "--on", there)
+            lines = "\n".join(f"leg {number}" for number in range(leg + 1))
+            assert fleet.log(vm, there) == [lines] * len(disks(vm))
+            assert fleet.filling(vm, there) == written[vm]
+            images = world.images(vm)
+            assert world.check_image(vm, images[-1]) == world.check_image(vm, images[-1], here)
+            came = fleet.sent(vm, [image_id for image_id in images if image_id not in before[vm]])
+            went = json.loads(world.on("c", f"cat {STORE}/{vm}/transfer/refresh.result.json"))["bytes_sent"]
+            print(
+                f"{vm} to {there}: {WRITTEN[leg]} MiB written, {came / MIB:.1f} came to c, {went / MIB:.1f} went",
+                flush=True,
+            )
+            assert WRITTEN[leg] * MIB < came < WRITTEN[leg] * MIB + BESIDE
+            assert went < WRITTEN[leg] * MIB + BESIDE
+        assert world.on(there, f"tail -c {len(MARK)} {fleet.variables(there)}") == MARK
+
+
+def test_a_move_to_their_old_places_that_is_killed_is_gone_on_with(fleet: Fleet) -> None:
+    """After four moves, on the host they came from; they write on while their disks are copied."""
+    world = fleet.world
+    slow = {"inventory": [fleet.inventory], "transfer_bytes_per_second": 4 * MIB}
+    process = world.start_play("relocate", "--limit", ",".join(GUESTS), **slow)
+    mirrored = "virsh dumpxml {} | grep -c '<mirror ' || true"
+    world.wait_until(
+        lambda: all(int(world.on("a", mirrored.format(vm))) == len(disks(vm)) for vm in GUESTS), 120, "all are copied"
+    )
+    process.kill()
+    process.communicate()
+    # What it had begun on the host, too; and the service that the copies are asked of.
+    world.on("a", "pkill -9 -f [v]m_relocate; pkill -9 -x libvirtd", check=False)
+    assert world.on("a", "systemctl start libvirtd; pgrep -f [v]m_relocate || true") == ""
+    for vm in GUESTS:
+        fleet.write(vm, "a", 3)
+    written = {vm: fleet.filling(vm, "a") for vm in GUESTS}
+    fleet.play("relocate")
+    for vm in GUESTS:
+        assert fleet.running(vm) == ["a"] and fleet.filling(vm, "a") == written[vm]
+        owned = {disk.path(vm) for disk in Guest.of_kind(vm, KINDS[vm]).disks}
+        if vm == "roam-qcow2":
+            owned = {path.replace(".raw", ".qcow2") for path in owned}
+        for part in ("", "--inactive"):
+            found = world.on("a", f'virsh dumpxml {part} {vm} | grep -o "<source file=\'[^\']*" | sed "s/.*\'//"')
+            assert set(found.split()) == owned
+        assert not world.on("a", f"ls {STORE}/{vm} | grep relocate || true")
+    assert world.on("a", f"tail -c {len(MARK)} {fleet.variables('a')}") == MARK
+    assert world.play("relocate", "--limit", ",".join(GUESTS), inventory=[fleet.inventory]).changed == 0
+    # The next image is of the new disks, and B stands by with it.
+    fleet.play("daily", force=True)
+    for vm in GUESTS:
+        newest = world.images(vm)[-1]
+        assert world.check_image(vm, newest) == world.check_image(vm, newest, "b")
