@@ -58,6 +58,7 @@ def decide(
         return Decision("resume", f"{moves}, which an earlier run has begun", **found)
     if wanted == active:
         if phase == "reprotecting":
+            _refuse(_nothing_to_start(vm, hosts[active], standbys.get(active) or {}, state))
             return Decision("start", f"{vm} lives on {active}, and {standby} is made its standby", **found)
         return Decision("nothing", f"{vm} lives on {active} already", **found)
     if phase != "protected":
@@ -117,6 +118,20 @@ def _not_ready(
     if not current or not current.get("complete") or current.get("damaged"):
         problems.append(f"{standby} holds no whole generation of {vm}; run the daily playbook first")
     return problems
+
+
+def _nothing_to_start(vm: str, host: Mapping[str, Any], held: Mapping[str, Any], state: Mapping[str, Any]) -> list[str]:
+    """Where no planned change has brought it there. What a host still has of the time when it last stood by is older
+    than its own time as the active host and the takeover that failover_undo took back: by three epochs at least.
+    """
+    current = held.get("current")
+    fit = current and current["epoch"] > state["epoch"] - 3
+    if fit or (host.get("domain") or {}).get("state") == "running":
+        return []
+    return [
+        f"{state['active']} holds no generation that {vm} could be started from after a planned change of hosts; where "
+        "failover_undo was cut off, run that again"
+    ]
 
 
 def _refuse(problems: list[str]) -> None:

@@ -5,8 +5,10 @@
 
 from __future__ import annotations
 
+import json
 import re
 import signal
+import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,7 +39,13 @@ TASKS = (
     "take | Say what was done",
 )
 KILLED = tuple(f"kill{number}" for number in range(len(TASKS)))
-VMS = (*SIZED, *KILLED, "stale")
+# Whose power is cut as a task begins.
+CUTS = {
+    f"cut-{machine}-{number}": (machine, task)
+    for machine in "bc"
+    for number, task in enumerate(("take | Decide it", "take | Start it", "take | Write it down where it was decided"))
+}
+VMS = (*SIZED, *KILLED, *CUTS, "stale")
 
 
 @dataclass
@@ -56,6 +64,31 @@ class Dead:
         found = re.search(rf"resilient_vm_confirm=({vm}@a#1-[0-9a-f]{{8}})", self.failover(vm, 1, **variables))
         assert found
         return found.group(1)
+
+    def until(self, vm: str, word: str, task: str) -> subprocess.Popen[str]:
+        """A takeover that has come to a task."""
+        process = self.world.start_play(
+            "failover", "--limit", vm, inventory=[self.inventory], now=MORNING, confirm=word
+        )
+        assert process.stdout
+        for line in process.stdout:
+            if f": {task}]" in line:
+                return process
+        raise AssertionError(f"it ended before {task}")
+
+    def converges(self, vm: str, word: str) -> None:
+        """The same command goes on, or, where nothing was decided yet, asks for the word anew; never do two run it."""
+        again = self.world.play(
+            "failover", "--limit", vm, inventory=[self.inventory], expect=None, now=MORNING, confirm=word
+        )
+        if again.code != 0:
+            assert "is not the last one that was asked for" in " ".join(again.output.split()), again.output
+            self.failover(vm, confirm=self.word(vm))
+        assert self.world.on("b", f"virsh domstate {vm}") == "running"
+        state = json.loads(self.world.on("c", f"cat {STORE}/{vm}/state.json"))
+        assert (state["active"], state["phase"]) == ("b", "failed_over")
+        last = self.world.play("failover", "--limit", vm, inventory=[self.inventory], now=MORNING)
+        assert last.changed == 0
 
 
 def write(world: World, vm: str, mebibytes: int) -> None:
@@ -115,29 +148,23 @@ def test_it_takes_no_longer_for_a_disk_a_hundred_times_as_large(dead: Dead, caps
 
 @pytest.mark.parametrize(("vm", "task"), list(zip(KILLED, TASKS, strict=True)))
 def test_killed_as_a_task_begins_it_converges(dead: Dead, vm: str, task: str) -> None:
-    """The same command goes on, or, where nothing was decided yet, asks for the word anew; never do two run it."""
-    world, word = dead.world, dead.word(vm)
-    process = world.start_play("failover", "--limit", vm, inventory=[dead.inventory], now=MORNING, confirm=word)
-    assert process.stdout
-    for line in process.stdout:
-        if f": {task}]" in line:
-            process.send_signal(signal.SIGKILL)
-            break
-    else:
-        pytest.fail(f"it ended before {task}")
+    word = dead.word(vm)
+    process = dead.until(vm, word, task)
+    process.send_signal(signal.SIGKILL)
     process.communicate()
-    again = world.play("failover", "--limit", vm, inventory=[dead.inventory], expect=None, now=MORNING, confirm=word)
-    if again.code != 0:
-        assert "is not the last one that was asked for" in " ".join(again.output.split()), again.output
-        dead.failover(vm, confirm=dead.word(vm))
-    assert world.on("b", f"virsh domstate {vm}") == "running"
-    assert "active=b phase=failed_over" in world.on(
-        "c",
-        f'python3 -c \'import json; s = json.load(open("{STORE}/{vm}/state.json"));'
-        ' print("active=" + s["active"], "phase=" + s["phase"])\'',
-    )
-    last = world.play("failover", "--limit", vm, inventory=[dead.inventory], now=MORNING)
-    assert last.changed == 0
+    dead.converges(vm, word)
+
+
+@pytest.mark.parametrize("vm", CUTS)
+def test_a_power_cut_in_the_middle_is_got_over(dead: Dead, vm: str) -> None:
+    machine, task = CUTS[vm]
+    word = dead.word(vm)
+    process = dead.until(vm, word, task)
+    dead.world.lab("crash", machine)
+    output = process.communicate(timeout=300)[0]
+    assert "Traceback" not in output, output
+    dead.world.lab("up", machine)
+    dead.converges(vm, word)
 
 
 def test_what_can_not_be_brought_first_stops_nothing(dead: Dead) -> None:

@@ -276,6 +276,8 @@ class Chaos:
             return Run(world, "switchover", planned.switchover, active)
         if not world.machines[active].runs:
             world.virsh_start(active)
+        if state["phase"] == "reprotecting" and not world.machines[active].runs and state["why"] == "failover_undo":
+            return Run(world, "undo", takeover.undo)
         if state["phase"] == "reprotecting" and not world.machines[active].runs:
             # A planned move that was cut off after it was decided.
             return Run(world, "switchover", planned.switchover, active)

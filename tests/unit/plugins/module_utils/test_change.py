@@ -165,9 +165,7 @@ def test_what_a_host_decides_by_itself_says_so_until_the_backup_storage_has_deci
     decided = _change.change(storage, alone, START)[1]
     assert decided.unwitnessed == "2026-01-01T00:00:00Z"
     later = START + timedelta(minutes=1)
-    over = _change.change(
-        storage, dataclasses.replace(asked("finish_failover", 2), unwitnessed=True), later
-    )[1]
+    over = _change.change(storage, dataclasses.replace(asked("finish_failover", 2), unwitnessed=True), later)[1]
     assert (over.phase, over.unwitnessed) == ("failed_over", "2026-01-01T00:00:00Z")
     assert _change.change(storage, asked("begin_reprotect", 2), later)[1].unwitnessed is None
     told = dataclasses.replace(over, unwitnessed=None)

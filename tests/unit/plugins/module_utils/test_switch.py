@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any
 
 import pytest
@@ -23,7 +24,7 @@ PLAN: dict[str, Any] = {
     "switch_to": "b",
 }
 STATE = {"epoch": 1, "active": "a", "standby": "b", "phase": "protected", "uuid": "u"}
-CURRENT = {"complete": True, "damaged": []}
+CURRENT = {"complete": True, "damaged": [], "epoch": 1}
 
 
 def asked(
@@ -40,7 +41,30 @@ def asked(
         for name in "abc"
     }
     held = {"current": CURRENT, "unfit": [], **(standby or {})}
-    return decide({**PLAN, "switch_to": to}, told, {"b": held}, "1.0.0")
+    return decide({**PLAN, "switch_to": to}, told, {"a": {}, "b": held}, "1.0.0")
+
+
+@pytest.mark.parametrize(
+    ("epoch", "current", "runs", "starts"),
+    [
+        (4, None, False, False),
+        (4, 1, False, False),
+        (4, 2, False, True),
+        (4, 3, False, True),
+        (4, None, True, True),
+    ],
+)
+def test_it_starts_nothing_that_no_planned_change_has_brought_there(
+    epoch: int, current: int | None, runs: bool, starts: bool
+) -> None:
+    """A takeover was undone, and that was cut off: what lies there is of the time when it last stood by, or nothing."""
+    host = {"answered": True, "state": {**STATE, "epoch": epoch, "phase": "reprotecting"}, "version": "1.0.0 abc"}
+    there = {**host, "domain": {"exists": True, "state": "running" if runs else "shut off"}}
+    held = {"current": current and {**CURRENT, "epoch": current}}
+    refused = pytest.raises(ResilientVmError, match="where failover_undo was cut off, run that again")
+    with contextlib.nullcontext() if starts else refused:
+        decision = decide({**PLAN, "switch_to": "a"}, {"a": there, "b": host, "c": host}, {"a": held}, "1.0.0")
+        assert decision.action == "start"
 
 
 @pytest.mark.parametrize(
@@ -51,7 +75,6 @@ def asked(
         ("a", "failed_over", "nothing"),
         ("b", "switching", "resume"),
         ("a", "switching", "give_up"),
-        ("a", "reprotecting", "start"),
     ],
 )
 def test_what_it_does_depends_on_where_it_lives_and_on_what_was_begun(to: str, phase: str, action: str) -> None:
