@@ -139,14 +139,21 @@ def test_they_move_to_and_fro_and_nothing_is_lost(fleet: Fleet) -> None:
 def test_a_move_to_their_old_places_that_is_killed_is_gone_on_with(fleet: Fleet) -> None:
     """After four moves, on the host they came from; they write on while their disks are copied."""
     world = fleet.world
-    slow = {"inventory": [fleet.inventory], "transfer_bytes_per_second": 4 * MIB}
+    # Most of a minute for what lies on each disk.
+    slow = {"inventory": [fleet.inventory], "transfer_bytes_per_second": MIB}
     process = world.start_play("relocate", "--limit", ",".join(GUESTS), **slow)
     mirrored = "virsh dumpxml {} | grep -c '<mirror ' || true"
-    world.wait_until(
-        lambda: all(int(world.on("a", mirrored.format(vm))) == len(disks(vm)) for vm in GUESTS), 120, "all are copied"
-    )
-    process.kill()
-    process.communicate()
+
+    def copied() -> bool:
+        if process.poll() is not None:
+            pytest.fail(process.communicate()[0])
+        return all(int(world.on("a", mirrored.format(vm))) == len(disks(vm)) for vm in GUESTS)
+
+    try:
+        world.wait_until(copied, 300, "all are copied")
+    finally:
+        process.kill()
+        process.communicate()
     # What it had begun on the host, too; and the service that the copies are asked of.
     world.on("a", "pkill -9 -f [v]m_relocate; pkill -9 -x libvirtd", check=False)
     assert world.on("a", "systemctl start libvirtd; pgrep -f [v]m_relocate || true") == ""
