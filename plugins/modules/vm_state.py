@@ -35,7 +35,7 @@ options:
     type: int
   seen:
     description:
-      - RV(state.changed) of the backup storage when the step was decided on. The step is refused when the state has
+      - C(changed) of the backup storage's RV(state) when the step was decided on. The step is refused when that has
         changed since, though the epoch is the same.
     type: str
   document:
