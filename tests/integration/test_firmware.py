@@ -16,14 +16,6 @@ from integration.world import STORE, Played, World
 pytestmark = pytest.mark.soak
 
 VM, TWIN, STRANGER = "sealed", "sealed-then", "sealed-other"
-# Laid at the end of the firmware's variables, in space that it uses for nothing.
-MARK = "sealed with this"
-_MARK = f"""
-import os, sys
-with open(sys.argv[1], "r+b") as variables:
-    variables.seek(-{len(MARK)}, os.SEEK_END)
-    variables.write(b"{MARK}")
-"""
 _STATE = "/var/lib/libvirt/swtpm/{}/tpm2/tpm2-00.permall"
 
 
@@ -36,11 +28,8 @@ class Sealed:
     def play(self, name: str, *options: str, expect: int = 0, **variables: Any) -> Played:
         return self.world.play(name, "--limit", VM, *options, inventory=[self.inventory], expect=expect, **variables)
 
-    def variables(self, host: str, vm: str = VM) -> str:
-        return self.world.on(host, f"virsh dumpxml {vm} | grep -o '/[^<>]*fd</nvram>' | sed 's,</nvram>,,'")
-
     def marked(self, host: str, vm: str = VM) -> bool:
-        return self.world.on(host, f"tail -c {len(MARK)} {self.variables(host, vm)} | tr -d '\\0'") == MARK
+        return self.world.nvram_is_marked(host, self.world.nvram(host, vm))
 
     def tpm(self, host: str, vm: str = VM) -> bytes:
         identity = self.world.on(host, f"virsh domuuid {vm}")
@@ -60,7 +49,7 @@ def sealed(machines: World, tmp_path_factory: pytest.TempPathFactory) -> Iterato
     for vm in (VM, STRANGER):
         machines.lab("guest", "create", "a", vm, "--kind", "uefi", "--tpm", "--rate", "0", "--start")
         machines.lab("guest", "stop", vm, "--on", "a")
-    machines.lab("exec", "a", "python3", "-c", _MARK, sealed.variables("a"))
+    machines.mark_nvram("a", VM)
     machines.lab("guest", "start", VM, "--on", "a")
     machines.lab("guest", "wait", VM, "--on", "a")
     machines.play("site", "--limit", f"{VM},lab_machines", inventory=[inventory])
@@ -78,7 +67,7 @@ def test_an_image_and_a_generation_have_both(sealed: Sealed) -> None:
     world, [newest] = sealed.world, sealed.world.images(VM)
     for host, folder in (("c", "images"), ("b", "generations")):
         here = f"{STORE}/{VM}/{folder}/{newest}"
-        assert world.on(host, f"tail -c {len(MARK)} {here}/nvram.fd") == MARK
+        assert world.nvram_is_marked(host, f"{here}/nvram.fd")
         assert "tpm2-00.permall" in world.on(host, f"tar -tf {here}/tpm.tar")
     # What tells a TPM from another one, for the tests that follow.
     assert alike(sealed.tpm("a"), sealed.tpm("a", STRANGER)) < 0.9
@@ -102,7 +91,7 @@ def test_a_new_vm_beside_it_has_copies_of_both(sealed: Sealed) -> None:
         sealed.play("restore", restore_start=True, **wish)
         world.lab("guest", "wait", TWIN, "--on", "b")
         assert world.in_guest(TWIN, "cat /disk/vda/marker", on="b") == "written"
-        assert sealed.variables("a") != sealed.variables("b", TWIN)
+        assert world.nvram("a", VM) != world.nvram("b", TWIN)
     finally:
         world.on("b", f"virsh destroy {TWIN}; virsh undefine {TWIN} --nvram --tpm; rm -r {STORE}/{VM}/restored")
 

@@ -293,7 +293,7 @@ def firmware(owner: Owner) -> Iterator[Owner]:
 @pytest.mark.soak
 def test_the_firmwares_variables_go_with_the_machine_running_and_stopped(firmware: Owner) -> None:
     world = firmware.world
-    nvram = world.on("a", "virsh dumpxml fw | grep -o '/[^<>]*VARS[^<>]*fd</nvram>' | sed 's,</nvram>,,'")
+    nvram = world.nvram("a", "fw")
     for stop in (False, True):
         if stop:
             world.lab("guest", "stop", "fw")

@@ -31,14 +31,6 @@ WRITTEN = (1, 24, 16, 2)
 # What guests of ext4 write beside it, in whole blocks of 64 KiB: journal and inodes of each disk, for each of the three
 # images of a move (while it runs, when it is off, from where it runs then).
 BESIDE = 16 * MIB
-# Laid at the end of the firmware's variables, in space that it uses for nothing.
-MARK = "roams with its own"
-_MARK = f"""
-import os, sys
-with open(sys.argv[1], "r+b") as variables:
-    variables.seek(-{len(MARK)}, os.SEEK_END)
-    variables.write(b"{MARK}")
-"""
 
 
 def disks(vm: str) -> list[str]:
@@ -76,9 +68,6 @@ class Fleet:
     def filling(self, vm: str, host: str) -> list[str]:
         return [self.world.in_guest(vm, f"sha256sum < /disk/{target}/filling", on=host) for target in disks(vm)]
 
-    def variables(self, host: str) -> str:
-        return self.world.on(host, f"virsh dumpxml {UEFI} | grep -o '/[^<>]*fd</nvram>' | sed 's,</nvram>,,'")
-
     def sent(self, vm: str, images: Sequence[str]) -> int:
         """Bytes that brought these images to the backup storage: of each disk what has changed, and little more."""
         found = [disk for image_id in images for disk in self.world.manifest(vm, image_id)["disks"]]
@@ -96,7 +85,7 @@ def fleet(machines: World, tmp_path_factory: pytest.TempPathFactory) -> Iterator
     machines.play("site", "--limit", f"{','.join(GUESTS)},lab_machines", inventory=[inventory])
     fleet = Fleet(machines, inventory)
     machines.lab("guest", "stop", UEFI, "--on", "a")
-    machines.lab("exec", "a", "python3", "-c", _MARK, fleet.variables("a"))
+    machines.mark_nvram("a", UEFI)
     machines.lab("guest", "start", UEFI, "--on", "a")
     machines.lab("guest", "wait", UEFI, "--on", "a")
     fleet.play("daily")
@@ -133,7 +122,7 @@ def test_they_move_to_and_fro_and_nothing_is_lost(fleet: Fleet) -> None:
             )
             assert WRITTEN[leg] * MIB < came < WRITTEN[leg] * MIB + BESIDE
             assert went < WRITTEN[leg] * MIB + BESIDE
-        assert world.on(there, f"tail -c {len(MARK)} {fleet.variables(there)}") == MARK
+        assert world.nvram_is_marked(there, world.nvram(there, UEFI))
 
 
 def test_a_move_to_their_old_places_that_is_killed_is_gone_on_with(fleet: Fleet) -> None:
@@ -170,7 +159,7 @@ def test_a_move_to_their_old_places_that_is_killed_is_gone_on_with(fleet: Fleet)
             found = world.on("a", f'virsh dumpxml {part} {vm} | grep -o "<source file=\'[^\']*" | sed "s/.*\'//"')
             assert set(found.split()) == owned
         assert not world.on("a", f"ls {STORE}/{vm} | grep relocate || true")
-    assert world.on("a", f"tail -c {len(MARK)} {fleet.variables('a')}") == MARK
+    assert world.nvram_is_marked("a", world.nvram("a", UEFI))
     assert world.play("relocate", "--limit", ",".join(GUESTS), inventory=[fleet.inventory]).changed == 0
     # The next image is of the new disks, and B stands by with it.
     fleet.play("daily", force=True)

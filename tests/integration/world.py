@@ -24,6 +24,7 @@ _CHECKER = Path(__file__).with_name("check_image.py")
 _STATS = re.compile(r"^(\S+)\s*: ok=\d+\s+changed=(\d+)\s+unreachable=(\d+)\s+failed=(\d+)", re.M)
 _RECAP = "recap | Say what came of each VM"
 _FAILED = "FAILED: "
+_NVRAM_MARK = "these variables and no others"
 
 
 @dataclass(frozen=True)
@@ -104,6 +105,23 @@ class World:
             "byte = stream.read(1)[0]; stream.seek(at); stream.write(bytes([byte ^ 255]))"
         )
         self.lab("exec", host, "python3", "-c", script, path, str(offset))
+
+    def nvram(self, host: str, vm: str) -> str:
+        """Where the variables of a VM's UEFI firmware lie."""
+        return self.on(host, f"virsh dumpxml {vm} | grep -o '/[^<>]*fd</nvram>' | sed 's,</nvram>,,'")
+
+    def mark_nvram(self, host: str, vm: str) -> None:
+        """Lay a mark at the end of them, in space that the firmware uses for nothing; only while it is off."""
+        script = (
+            "import os, sys; variables = open(sys.argv[1], 'r+b'); mark = sys.argv[2].encode(); "
+            "variables.seek(-len(mark), os.SEEK_END); variables.write(mark)"
+        )
+        self.lab("exec", host, "python3", "-c", script, self.nvram(host, vm), _NVRAM_MARK)
+
+    def nvram_is_marked(self, host: str, path: str) -> bool:
+        # What lies there otherwise is no text.
+        found = self.on(host, f"tail -c {len(_NVRAM_MARK)} {path} | grep -caxF '{_NVRAM_MARK}' || true")
+        return found == "1"
 
     def in_guest(self, vm: str, command: str, on: str = "a") -> str:
         return self.lab("guest", "exec", "--on", on, vm, "sh", "-c", command).strip()

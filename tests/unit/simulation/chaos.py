@@ -276,9 +276,9 @@ class Chaos:
             return Run(world, "switchover", planned.switchover, active)
         if not world.machines[active].runs:
             world.virsh_start(active)
-        if state["phase"] == "reprotecting" and not world.machines[active].runs and state["why"] == "failover_undo":
-            return Run(world, "undo", takeover.undo)
         if state["phase"] == "reprotecting" and not world.machines[active].runs:
+            if state["why"] == "failover_undo":
+                return Run(world, "undo", takeover.undo)
             # A planned move that was cut off after it was decided.
             return Run(world, "switchover", planned.switchover, active)
         return Run(world, "reprotect", planned.reprotect)
