@@ -15,6 +15,21 @@ from integration.vault import VM, Vault
 from integration.world import ROOT, World
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Function]) -> None:
+    """Modules that need nothing but machines come first: those of the others write all the time, beside all that
+    follows, and have to be started again after each power cut of their host.
+
+    Where the cases of a module are one story, its soak is all of them.
+    """
+    busy = {item.module for item in items if "world" in item.fixturenames}
+    items.sort(key=lambda item: item.module in busy)
+    if config.option.markexpr == "soak":
+        for item in items:
+            if getattr(item.module, "STORY", False):
+                item.add_marker("soak")
+
+
 @pytest.fixture(scope="session")
 def machines() -> Iterator[World]:
     """Three fresh machines, gone at the end. With RVM_KEEP_LAB they stay, and serve the next run as they are."""
@@ -48,7 +63,7 @@ def vault(world: World, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Va
         {VM: {f"resilient_vm_{name}": value for name, value in settings.items()}},
     )
     world.lab("guest", "create", "a", VM, "--kind", "raw", "--format", "qcow2", "--no-mount", "--start")
-    world.play("site", inventory=[extra])
+    world.protect(extra, VM)
     vault = Vault(world, extra)
     vault.next_day()
     vault.cycle()
@@ -69,7 +84,7 @@ def diary(world: World, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Di
     for host in ("a", "b", "c"):
         world.on(host, "rm -rf /srv/*")
     if not world.images(DIARY):
-        world.play("site", inventory=[extra])
+        world.protect(extra, DIARY)
         # What test_restore_files takes out again.
         world.in_guest(DIARY, ODD)
         for day in DAYS:

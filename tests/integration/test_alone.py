@@ -17,6 +17,8 @@ from typing import Any
 import pytest
 from integration.world import ROOT, STORE, Played, World
 
+# Each case goes on where the one before ended.
+STORY = True
 VM = "tally"
 KILLED = "slip"
 NAME = f"acme/{VM}"
@@ -88,7 +90,7 @@ def island(machines: World, tmp_path_factory: pytest.TempPathFactory) -> Iterato
     running = machines.on("a", "virsh list --name").split()
     machines.lab("guest", "create", "a", VM, "--kind", "two-disk", "--rate", "0", "--start")
     machines.lab("guest", "create", "a", KILLED, "--kind", "tiny", "--start")
-    machines.play("site", "--limit", f"{VM},{KILLED},lab_machines", inventory=[extra])
+    machines.protect(extra, VM, KILLED)
     machines.in_guest(VM, "echo before > /disk/vda/key; sync")
     machines.play("daily", "--limit", f"{VM},{KILLED}", inventory=[extra])
     machines.in_guest(VM, "echo after > /disk/vda/late; sync")

@@ -60,7 +60,7 @@ def extra(machines: World, tmp_path_factory: pytest.TempPathFactory) -> Iterator
     running = machines.on("a", "virsh list --name").split()
     for vm in VMS.values():
         machines.lab("guest", "create", "a", vm, "--kind", "raw", "--format", "qcow2", "--no-mount", "--start")
-    machines.play("site", "--limit", ",".join((*VMS.values(), "lab_machines")), inventory=[extra])
+    machines.protect(extra, *VMS.values())
     yield extra
     machines.lab("up", "a")
     for vm in VMS.values():

@@ -132,7 +132,7 @@ def fleet(machines: World, tmp_path_factory: pytest.TempPathFactory) -> Iterator
     # Machines that were kept have them.
     for name in set(FLEET) - set(machines.on("a", "virsh list --name").split()):
         machines.lab("guest", "create", "a", name, "--kind", "raw", "--format", "qcow2", "--no-mount", "--start")
-    machines.play("site", "--limit", ",".join(("a", "b", "c", *FLEET)), inventory=[extra])
+    machines.protect(extra, *FLEET)
     yield [Vault(machines, extra, vm=name) for name in FLEET]
     for name in FLEET:
         machines.lab("guest", "remove", name, "--on", "a")

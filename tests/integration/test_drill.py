@@ -122,7 +122,7 @@ def stage(world: World, tmp_path_factory: pytest.TempPathFactory) -> Iterator[St
     tasks.write_text(_TASKS)
     if f"{VM} " not in world.lab("guest", "list"):
         world.lab("guest", "create", "a", VM, "--kind", "raw", "--rate", "0", "--start")
-    world.play("site", inventory=[extra])
+    world.protect(extra, VM)
     stage = Stage(world, extra, tasks)
     for day in (1, 2):
         world.in_guest(VM, f"echo day {day} > /disk/vda/marker; sync")

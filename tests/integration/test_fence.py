@@ -15,6 +15,8 @@ from typing import Any
 import pytest
 from integration.world import STORE, Played, World
 
+# Each case goes on where the one before ended.
+STORY = True
 # One that is taken over, and one that changes so that it could not be.
 VM, CHANGED = "vineyard", "orchard"
 BRIDGE = "br-orchard"
@@ -92,7 +94,7 @@ def vineyard(machines: World, tmp_path_factory: pytest.TempPathFactory) -> Itera
     running = machines.on("a", "virsh list --name").split()
     for vm in (VM, CHANGED):
         machines.lab("guest", "create", "a", vm, "--kind", "tiny", "--start")
-    machines.play("site", "--limit", f"{VM},{CHANGED},lab_machines", inventory=[extra])
+    machines.protect(extra, VM, CHANGED)
     machines.play("daily", "--limit", f"{VM},{CHANGED}", inventory=[extra], now=NIGHT)
     machines.on("c", "mkdir -p /run/fence")
     machines.lab("exec", "c", "sh", "-c", f"cat > {AGENT}; chmod 755 {AGENT}", stdin=SCRIPT)
@@ -149,6 +151,7 @@ def test_nobody_is_powered_off_while_it_is_only_asked_what_would_be_done(vineyar
     assert vineyard.asked() == []
 
 
+@pytest.mark.soak
 def test_an_agent_that_hangs_proves_nothing_and_the_operator_is_asked(vineyard: Vineyard) -> None:
     """b was asked after c, and has no such program."""
     vineyard.world.on("c", "touch /run/fence/hangs")

@@ -52,7 +52,7 @@ def sealed(machines: World, tmp_path_factory: pytest.TempPathFactory) -> Iterato
     machines.mark_nvram("a", VM)
     machines.lab("guest", "start", VM, "--on", "a")
     machines.lab("guest", "wait", VM, "--on", "a")
-    machines.play("site", "--limit", f"{VM},lab_machines", inventory=[inventory])
+    machines.protect(inventory, VM)
     machines.in_guest(VM, "echo written > /disk/vda/marker; sync")
     sealed.play("daily")
     yield sealed

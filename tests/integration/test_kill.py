@@ -134,7 +134,8 @@ def empty(world: World, host: str) -> None:
     world.on(host, "rm -f /var/lib/resilient-vm/filler")
 
 
-@pytest.mark.parametrize("hop", ["fetch", pytest.param("refresh", marks=pytest.mark.soak)])
+@pytest.mark.soak
+@pytest.mark.parametrize("hop", ["fetch", "refresh"])
 def test_a_disk_that_fills_up_in_the_middle(vault: Vault, hop: str) -> None:
     host = RECEIVERS[hop]
     before = vault.before()

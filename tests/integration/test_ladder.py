@@ -96,7 +96,7 @@ class Ledger:
 def ledger(world: World, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ledger]:
     extra = world.inventory_file(tmp_path_factory.mktemp("inventory") / "ledger.json", {VM: {}})
     world.lab("guest", "create", "a", VM, "--kind", "blank", "--size", "128", "--start")
-    world.play("site", inventory=[extra])
+    world.protect(extra, VM)
     ledger = Ledger(world, extra)
     ledger.write(0, 500)
     ledger.cycle()
@@ -221,6 +221,7 @@ def test_an_owners_external_snapshot(ledger: Ledger) -> None:
     ledger.check()
 
 
+@pytest.mark.soak
 def test_a_stopped_vm(ledger: Ledger) -> None:
     ledger.write(330)
     ledger.world.lab("guest", "stop", VM, "--on", "a")

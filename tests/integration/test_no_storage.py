@@ -61,7 +61,7 @@ def lonely(machines: World, tmp_path_factory: pytest.TempPathFactory) -> Iterato
     running = machines.on("a", "virsh list --name").split()
     machines.lab("guest", "create", "a", VM, "--kind", "two-disk", "--rate", "0", "--start")
     machines.lab("guest", "create", "a", SMALL, "--kind", "tiny", "--start")
-    machines.play("site", "--limit", f"{VM},{SMALL},lab_machines", inventory=[extra])
+    machines.protect(extra, VM, SMALL)
     machines.in_guest(VM, "echo before > /disk/vda/key; sync")
     machines.play("daily", "--limit", f"{VM},{SMALL}", inventory=[extra])
     machines.in_guest(VM, "echo after > /disk/vda/late; sync")

@@ -109,7 +109,7 @@ def dead(machines: World, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
     for vm in VMS:
         # Down, and without an agent to be waited for: it is about the disks.
         machines.lab("guest", "create", "a", vm, "--kind", "tiny", "--no-agent", "--size", str(SIZED.get(vm, 64)))
-    machines.play("site", "--limit", ",".join((*VMS, "lab_machines")), inventory=[extra])
+    machines.protect(extra, *VMS)
     for vm in SIZED:
         write(machines, vm, BALLAST_MIB)
     machines.play("daily", "--limit", ",".join(VMS), inventory=[extra], now=NIGHT, timeout=3000)

@@ -18,8 +18,9 @@ from integration.world import STORE
 VM = DIARY
 
 
-FILES = [("c", 1, "raw", image_of(1)), ("b", 2, "qcow2", "2026-01-02")]
+AS_FILE = ("c", 1, "raw", image_of(1))
 LATEST = pytest.param("a", 3, "raw", "latest", marks=pytest.mark.soak)
+OF_A_DATE = pytest.param("b", 2, "qcow2", "2026-01-02", marks=pytest.mark.soak)
 EVERY_WAY = [
     pytest.param(host, day, form, f"-{3 - day}d", marks=pytest.mark.soak)
     for host in "abc"
@@ -28,7 +29,7 @@ EVERY_WAY = [
 ]
 
 
-@pytest.mark.parametrize(("host", "day", "form", "point"), [*FILES, LATEST, *EVERY_WAY])
+@pytest.mark.parametrize(("host", "day", "form", "point"), [AS_FILE, OF_A_DATE, LATEST, *EVERY_WAY])
 def test_the_disks_of_a_day_as_files(diary: Diary, host: str, day: int, form: str, point: str) -> None:
     path = f"/srv/{VM}-{day}-{form}"
     diary.world.on(host, f"rm -rf {path}")

@@ -26,7 +26,7 @@ def calendar(world: World, tmp_path_factory: pytest.TempPathFactory) -> Iterator
     extra = world.inventory_file(tmp_path_factory.mktemp("inventory") / "calendar.json", VMS)
     for vm in VMS:
         world.lab("guest", "create", "a", vm, "--kind", "raw", "--format", "qcow2", "--rate", "64", "--start")
-    world.play("site", inventory=[extra])
+    world.protect(extra, *VMS)
     yield world, extra
     # A guest that idles takes its share of the box from the tests to come.
     for vm in VMS:
@@ -59,7 +59,7 @@ def january(calendar: tuple[World, Path], days: Sequence[int]) -> None:
 
 
 def test_some_days_of_january(calendar: tuple[World, Path]) -> None:
-    january(calendar, (1, 2, 13, 14, 15))
+    january(calendar, (1, 13, 14, 15))
 
 
 @pytest.mark.soak

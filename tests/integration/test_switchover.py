@@ -60,7 +60,7 @@ def ferry(machines: World, tmp_path_factory: pytest.TempPathFactory) -> Iterator
     extra = machines.inventory_file(folder / "ferry.json", {MOVER: {"resilient_vm_takeover_steps": steps}})
     running = machines.on("a", "virsh list --name").split()
     machines.lab("guest", "create", "a", MOVER, "--kind", "two-disk", "--rate", "0", "--start")
-    machines.play("site", "--limit", f"{MOVER},lab_machines", inventory=[extra])
+    machines.protect(extra, MOVER)
     machines.in_guest(MOVER, f"dd if=/dev/urandom of=/disk/vda/ballast bs=1M count={BALLAST_MIB} 2>&1; sync")
     machines.play("daily", "--limit", MOVER, inventory=[extra])
     yield Ferry(machines, extra)

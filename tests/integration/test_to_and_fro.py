@@ -82,7 +82,7 @@ def fleet(machines: World, tmp_path_factory: pytest.TempPathFactory) -> Iterator
     running = machines.on("a", "virsh list --name").split()
     for vm, words in GUESTS.items():
         machines.lab("guest", "create", "a", vm, *words, "--rate", "0", "--start")
-    machines.play("site", "--limit", f"{','.join(GUESTS)},lab_machines", inventory=[inventory])
+    machines.protect(inventory, *GUESTS)
     fleet = Fleet(machines, inventory)
     machines.lab("guest", "stop", UEFI, "--on", "a")
     machines.mark_nvram("a", UEFI)

@@ -52,7 +52,7 @@ class Line:
 def line(world: World, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Line]:
     extra = world.inventory_file(tmp_path_factory.mktemp("inventory") / "line.json", {VM: {}})
     world.lab("guest", "create", "a", VM, "--kind", "blank", "--size", "128", "--start")
-    world.play("site", inventory=[extra])
+    world.protect(extra, VM)
     made = Line(world, extra)
     made.cycle()
     yield made
@@ -149,7 +149,7 @@ def test_a_first_copy_begins_with_what_was_brought(line: Line, tmp_path: Path) -
     extra = world.inventory_file(tmp_path / "post.json", {seeded: {}})
     world.lab("guest", "create", "a", seeded, "--kind", "blank", "--size", "64", "--start")
     try:
-        world.play("site", inventory=[extra])
+        world.protect(extra, seeded)
         world.in_guest(seeded, "dd if=/dev/urandom of=/dev/vda bs=1M count=32 conv=notrunc,fsync 2>/dev/null")
         source = world.on("a", f"virsh domblklist {seeded} | awk '$1 == \"vda\" {{print $2}}'")
         world.on("a", f"qemu-img convert -U -f qcow2 -O raw {source} /root/post.raw")
@@ -172,6 +172,7 @@ def test_a_first_copy_begins_with_what_was_brought(line: Line, tmp_path: Path) -
         world.lab("guest", "remove", seeded, "--on", "a")
 
 
+@pytest.mark.soak
 def test_an_image_takes_as_much_room_as_was_changed(line: Line) -> None:
     """In scattered blocks, which XFS by itself gives twice the room they need."""
     line.write("cat /dev/urandom", 96)

@@ -173,6 +173,10 @@ class World:
         process = self.start_play(name, *options, inventory=inventory, **variables)
         return self._played(process, name, expect, timeout)
 
+    def protect(self, inventory: Path, *vms: str) -> None:
+        """Set the machines up for some VMs, whatever else an inventory names."""
+        self.play("site", "--limit", ",".join((*vms, "lab_machines")), inventory=[inventory])
+
     def lab_inventory(self) -> str:
         """The lab's inventory as one JSON document in the YAML inventory's form, to be changed by a test."""
         words = [str(Path(sys.executable).with_name("ansible-inventory")), "-i", "tests/lab/inventory/", "--list"]
