@@ -11,7 +11,7 @@ import shutil
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from . import _domain, _kept, _units, _virsh
+from . import _domain, _journal, _kept, _units, _virsh
 from ._errors import ResilientVmError
 from ._files import read_json, reflink_works
 from ._layout import Layout
@@ -77,6 +77,15 @@ def libvirt_of(run: Runner) -> dict[str, str] | None:
 def states_of(layouts: Sequence[Layout]) -> dict[str, Any]:
     """Each VM's state document, or None."""
     return {layout.name: read_json(layout.state) for layout in layouts}
+
+
+def stops_of(layouts: Sequence[Layout]) -> dict[str, Any]:
+    """When this host last stopped each VM because it lives elsewhere, or because nobody answered; or None."""
+    found: dict[str, Any] = {}
+    for layout in layouts:
+        said = _journal.last(layout.journal, "stop")
+        found[layout.name] = said and {name: said[name] for name in ("when", "why", "epoch")}
+    return found
 
 
 def newest_of(layouts: Sequence[Layout]) -> dict[str, Any]:

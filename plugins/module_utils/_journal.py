@@ -20,7 +20,7 @@ from ._clock import iso
 from ._errors import ResilientVmError
 from ._files import fsync_directory
 
-__all__ = ["append", "entry", "read"]
+__all__ = ["append", "entry", "last", "read"]
 
 _FIRST = "0" * 64
 
@@ -62,6 +62,17 @@ def read(path: str) -> list[dict[str, Any]]:
             )
         entries.append(found)
     return entries
+
+
+def last(path: str, what: str) -> dict[str, Any] | None:
+    """The last entry of that kind which is as it was written, to be told; the chain before it is not looked at."""
+    try:
+        with open(path, "rb") as stream:
+            lines = stream.read().split(b"\n")[:-1]
+    except FileNotFoundError:
+        return None
+    entries = (_parsed(line) for line in reversed(lines) if what.encode() in line)
+    return next((entry for entry in entries if entry and entry["what"] == what), None)
 
 
 def append(path: str, said: Mapping[str, Any]) -> dict[str, Any]:

@@ -14,14 +14,13 @@ from . import _clock, _human, _unwitnessed
 from ._domain import STOPPED
 from ._due import base, image_due
 from ._errors import ResilientVmError
+from ._standing import standing
 from ._untold import untold
 
 __all__ = ["Decision", "Facts", "active_host", "examine", "standby_host"]
 
 _SITE = "run the site playbook"
-_REPROTECT = "; when that is up again, run the reprotect playbook"
-# Phases in which images are taken, and those of them in which there is a standby to bring up to date.
-_CYCLE_PHASES = ("protected", "switching", "failed_over", "reprotecting")
+# Phases in which there is a standby to bring up to date.
 _STANDBY_PHASES = ("protected", "switching", "reprotecting")
 
 
@@ -218,46 +217,15 @@ class _Examination:
         return (self.facts.hosts.get(name) or {}).get("state")
 
     def _check_states(self) -> None:
-        said = {name: fact.get("state") for name, fact in sorted(self.facts.hosts.items()) if fact.get("answered")}
-        unknown = ", ".join(name for name, state in said.items() if not state)
-        if unknown:
-            self.problems.append(f"{self.vm} has no state document on {unknown}; {_SITE}")
-        known = {name: (state["epoch"], state["active"]) for name, state in said.items() if state}
-        phase = (said.get(self.storage_host) or {}).get("phase")
-        if phase == "failed_over":
-            self.later.append(self._alone(known.pop(self.standby, None)))
-        elif phase == "switching":
-            self.later.append(
-                f"{self.vm} is down to move from {self.active} to {self.standby}; run the switchover playbook again"
-            )
-        elif phase == "reprotecting":
-            follows = known.pop(self.standby, None) == known.get(self.storage_host)
-            # A run that was cut off may not have told it.
-            self.former = bool(self.held.get("former")) or not follows
-            if self.former:
-                self.later.append(
-                    f"{self.standby} still has {self.vm} as it was before {self.active} took it over, and does not "
-                    "stand by; run the reprotect playbook again"
-                )
-        if len(set(known.values())) > 1:
-            told = ", ".join(f"{name}: epoch {epoch} on {active}" for name, (epoch, active) in sorted(known.items()))
-            self.problems.append(
-                f"the state documents of {self.vm} disagree ({told}); find out where it runs, then run the resolve "
-                "playbook"
-            )
+        found = standing(self.plan, self.facts.hosts, self.active, self.standby, bool(self.held.get("former")))
+        self.problems += found.problems
+        self.later += found.later
+        self.former = found.former
         if self.active not in (self.plan["production"], self.plan["standby"]):
             self.problems.append(
                 f"the active host of {self.vm} is {self.active}, which the inventory doesn't name for it; "
                 "correct resilient_vm_production_host or resilient_vm_standby_host"
             )
-        if phase and phase not in _CYCLE_PHASES:
-            self.problems.append(f"{self.vm} is in phase {phase}; no image is taken until that is brought to its end")
-
-    def _alone(self, told: tuple[int, str] | None) -> str:
-        """After a takeover; the host it was taken from need not have heard of it."""
-        if told is None or told[1] == self.active:
-            return f"nobody stands by for {self.vm} since {self.active} took it over from {self.standby}{_REPROTECT}"
-        return f"{self.standby} holds {self.vm} as it was at epoch {told[0]}, and does not stand by{_REPROTECT}"
 
     def _check_clocks(self) -> None:
         limit = self.plan["max_clock_skew_seconds"]

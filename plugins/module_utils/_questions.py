@@ -14,7 +14,7 @@ from ._unwitnessed import known
 __all__ = ["gate_problems", "part_of", "plans_of", "questions", "told_of"]
 
 # What an answer holds by "customer/vm", and the name one VM's entry gets.
-_BY_VM = {"domains": "domain", "states": "state", "newest": "newest", "kept_aside": "kept_aside"}
+_BY_VM = {"domains": "domain", "states": "state", "newest": "newest", "kept_aside": "kept_aside", "stops": "stopped"}
 _WHOLE = ("images", "standbys")
 
 

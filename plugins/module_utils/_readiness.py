@@ -15,6 +15,7 @@ from typing import Any
 
 from . import _fence, _takeover, _unwitnessed
 from ._human import human_age, human_size
+from ._standing import disagreement
 
 __all__ = ["Readiness", "lacks", "readiness"]
 
@@ -71,7 +72,9 @@ def readiness(
         found = [f"nobody stands by for {vm} since {taker} took it over from {active}"]
     else:
         known, held = facts.hosts[taker], facts.standbys.get(taker) or {}
-        found = [*_takeover.unfit({**plan, "despite_findings": True}, facts, state, taker), *_disagreement(plan, facts)]
+        found = _takeover.unfit({**plan, "despite_findings": True}, facts, state, taker)
+        said = {name: fact["state"] for name, fact in facts.hosts.items() if fact.get("state")}
+        found += disagreement(vm, said)
         if held.get("current") and not held.get("defined"):
             found.append(f"{vm} is not defined on {taker}; run the daily playbook")
         found += lacks(plan, taker, known, held, held.get("unfit") or [])
@@ -87,17 +90,6 @@ def readiness(
     found = list(dict.fromkeys(found))
     head = f"{vm}: a takeover by {taker} would {'NOT ' if found else ''}work now"
     return Readiness(found, [head, *(f"    NOT: {text}" for text in found), *(f"    {text}" for text in notes)])
-
-
-def _disagreement(plan: Mapping[str, Any], facts: _takeover.Facts) -> list[str]:
-    states = {name: (facts.hosts.get(name) or {}).get("state") for name in plan["machines"]}
-    told = {name: (state["epoch"], state["active"]) for name, state in states.items() if state}
-    if len(set(told.values())) < 2:
-        return []
-    said = ", ".join(f"{name}: epoch {epoch} on {active}" for name, (epoch, active) in sorted(told.items()))
-    return [
-        f"the state documents of {plan['vm']} disagree ({said}); find out where it runs, then run the resolve playbook"
-    ]
 
 
 def _unfenced(facts: _takeover.Facts, active: str) -> list[str]:

@@ -19,6 +19,7 @@ from ._preflight import active_host, standby_host
 from ._questions import told_of
 from ._readiness import lacks
 from ._retention import Image, Policy, next_erase
+from ._standing import standing, stopped
 
 __all__ = ["failures", "recap", "status", "status_table"]
 
@@ -173,7 +174,7 @@ def _row(vm: str, variables: Mapping[str, Any]) -> dict[str, Any]:
         problems = [str(text) for text in variables.get("cycle_failures") or ["its plan could not be read"]]
         return {"vm": vm, "alarm": f"{vm} is not looked after: {problems[0]}", "problems": problems}
     hosts = told_of(variables.get("cycle_hosts") or {}, plan)
-    standby = standby_host(plan, hosts)
+    active, standby = active_host(plan, hosts), standby_host(plan, hosts)
     stored = _entry(variables, "cycle_images", plan, plan["backup_storage"], hosts)
     held = _entry(variables, "cycle_standbys", plan, standby, hosts)
     now = _clock.now(plan["nows"].get("localhost"))
@@ -182,10 +183,11 @@ def _row(vm: str, variables: Mapping[str, Any]) -> dict[str, Any]:
     age = now - _clock.instant(newest["id"]) if newest else None
     disks, drills = newest["disks"] if newest else [], stored.get("drills") or []
     lacking = lacks(plan, standby, hosts.get(standby) or {}, held, held.get("unfit") or [])
+    moved = standing(plan, hosts, active, standby, bool(held.get("former"))) if stored.get("answered") else None
     return {
         "vm": vm,
         "customer": plan["customer"],
-        "active_host": active_host(plan, hosts),
+        "active_host": active,
         "standby_host": standby,
         "backup_storage": plan["backup_storage"],
         "newest_image": newest["id"] if newest else None,
@@ -212,6 +214,7 @@ def _row(vm: str, variables: Mapping[str, Any]) -> dict[str, Any]:
         "drill": _drill_point.proven(drills),
         "images_proven": sum(1 for drill in drills if drill["passed"]),
         "mended": [*(stored.get("mended") or []), *(held.get("mended") or [])],
+        "stopped": stopped(hosts, active),
         "kept_aside": _kept_report.kept(hosts, plan["keep_aside_days"]),
         "transfers": stored.get("transfers") or [],
         "max_age_hours": plan["max_age_hours"],
@@ -219,6 +222,7 @@ def _row(vm: str, variables: Mapping[str, Any]) -> dict[str, Any]:
         "lacks": lacking,
         "crowded": f"on {standby}: {held['crowded']}" if held.get("crowded") else "",
         "alarm": _unwitnessed.told(plan, hosts, images, told_of(variables.get("cycle_standbys") or {}, plan))
+        or (moved and next(iter([*moved.problems, *moved.later]), ""))
         or _alarm(vm, plan, stored, age)
         or _damaged(vm, plan["backup_storage"], stored, standby, held)
         or (f"{vm} could not be taken over: {lacking[0]}" if lacking else "")
@@ -350,6 +354,7 @@ def _remarks(row: Mapping[str, Any]) -> list[str]:
     remarks += [text for text in row["problems"] if text not in row["alarm"]]
     if "images" not in row:
         return remarks
+    remarks += row["stopped"]
     remarks += [f"a takeover would not work: {text}" for text in row["lacks"] if text not in row["alarm"]]
     remarks += [row["crowded"]] if row["crowded"] else []
     if row["excluded"]:

@@ -230,6 +230,18 @@ newest:
       instant: "2026-01-14T02:00:00Z"
       epoch: 1
       complete: true
+stops:
+  description:
+    - When this host last stopped each VM by itself, because it lives elsewhere or because nobody answered, why, and at
+      which epoch it took itself for its active host; null where it never did. By C(customer/vm).
+  returned: success
+  type: dict
+  sample:
+    acme/vm1:
+      when: '2026-11-29T13:50:12Z'
+      why: >-
+        acme/vm1 was stopped on a: c says b is active since epoch 2; what it wrote here since then is on its disks only
+      epoch: 1
 kept_aside:
   description: Files of each VM's earlier disks that are kept aside on this machine, by C(customer/vm).
   returned: success
@@ -287,6 +299,7 @@ def ask(params: dict[str, Any]) -> dict[str, Any]:
         "states": _host.states_of(layouts),
         "parts": {name: part(name, wanted) for name in params["parts"]},
         **({"newest": _host.newest_of(layouts)} if params["newest"] else {}),
+        "stops": _host.stops_of(layouts),
         "kept_aside": _host.kept_of(layouts),
     }
 

@@ -147,6 +147,8 @@ def test_a_move_to_their_old_places_that_is_killed_is_gone_on_with(fleet: Fleet)
     world.on("a", "pkill -9 -f [v]m_relocate; pkill -9 -x libvirtd", check=False)
     assert world.on("a", "systemctl start libvirtd; pgrep -f [v]m_relocate || true") == ""
     for vm in GUESTS:
+        # libvirt has to find its agent again.
+        world.lab("guest", "wait", vm, "--on", "a")
         fleet.write(vm, "a", 3)
     written = {vm: fleet.filling(vm, "a") for vm in GUESTS}
     fleet.play("relocate")

@@ -42,6 +42,20 @@ def test_an_entry_says_who_what_why_and_on_which_evidence(path: str) -> None:
     assert (last["epoch"], last["active"], last["evidence"], last["number"]) == (3, "a", {"a": "silent"}, 3)
 
 
+def test_the_last_of_a_kind_is_found_whatever_became_of_the_others(path: str) -> None:
+    assert _journal.last(path, "stop") is None
+    _journal.append(path, said("stop", 4))
+    _journal.append(path, said("a step", 5))
+    whole = Path(path).read_bytes()
+    # What another entry says of it, or one that was altered, is no such entry.
+    _journal.append(path, _journal.entry(NOW, "eve", "note", 'as if by "what": "stop"', 6, "a"))
+    with open(path, "ab") as stream:
+        stream.write(whole.splitlines()[3].replace(b'"epoch": 4', b'"epoch": 9') + b"\n" + b'{"what": "stop"')
+    found = _journal.last(path, "stop")
+    assert found and (found["what"], found["epoch"]) == ("stop", 4)
+    assert _journal.last(path + ".none", "stop") is None
+
+
 def test_each_entry_names_the_one_before(path: str) -> None:
     entries = _journal.read(path)
     assert [entry["previous"] for entry in entries] == ["0" * 64, entries[0]["digest"], entries[1]["digest"]]

@@ -36,7 +36,17 @@ def test_after_a_takeover_the_image_is_taken_and_nobody_is_brought_up_to_it(lags
     assert (decision.take_image, decision.refresh_standby, decision.reprotects) == (True, False, False)
     assert [each["name"] for each in decision.destinations] == ["c"]
     [said] = decision.later
-    assert said.endswith("; when that is up again, run the reprotect playbook")
+    there = "a holds erp as it was at epoch 1, and does not" if lags else "a is up, and does not"
+    assert said.startswith(there) and said.endswith("; run the reprotect playbook")
+
+
+def test_while_the_other_host_is_away_it_is_to_be_made_its_standby_when_it_is_back() -> None:
+    world = moved("failed_over").gone("a")
+    world.held = dict(world.hosts["a"])
+    said = after(world).later[-1]
+    assert said == (
+        "nobody stands by for erp since b took it over from a; when that is up again, run the reprotect playbook"
+    )
 
 
 @pytest.mark.parametrize(("lags", "former"), [(True, False), (False, True), (True, True)])

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
 import pytest
 from unit.libvirt_fakes import UUID, Host, disk, domain, facts_answer, make_host, refused, said
 
-from ansible_collections.edgecloud.resilient_vm.plugins.module_utils import _units
+from ansible_collections.edgecloud.resilient_vm.plugins.module_utils import _journal, _units
 from ansible_collections.edgecloud.resilient_vm.plugins.modules import host_info, image_info, standby_info
 
 Run = Callable[..., dict[str, Any]]
@@ -55,6 +56,17 @@ def test_a_machine_and_its_vms_are_told_in_one_answer(run_module: Run, host: Hos
     assert (told["domains"]["acme/erp"]["uuid"], told["domains"]["acme/erp"]["state"]) == (UUID, "running")
     assert told["states"] == {"acme/erp": STATE, "acme/gone": None}
     assert told["kept_aside"] == {"acme/erp": [], "acme/gone": []}
+    assert told["stops"] == {"acme/erp": None, "acme/gone": None}
+
+
+def test_it_tells_when_it_stopped_a_machine_by_itself(run_module: Run, host: Host) -> None:
+    when = datetime(2026, 1, 14, 9, 30, tzinfo=timezone.utc)
+    said_of = _journal.entry(when, "resilient-vm-superseded", "stop", "acme/erp was stopped on a: c says b", 1, "a")
+    _journal.append(host.layout.journal, said_of)
+    told = run_module(host_info, args(host, "erp"))["stops"]
+    assert told == {
+        "acme/erp": {"when": "2026-01-14T09:30:00Z", "why": "acme/erp was stopped on a: c says b", "epoch": 1}
+    }
 
 
 def test_what_else_is_told_is_what_its_own_module_tells(
