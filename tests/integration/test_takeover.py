@@ -348,6 +348,8 @@ def test_what_the_machines_disagree_about_a_person_resolves(office: Office) -> N
 def test_where_the_current_generation_is_damaged_an_older_one_is_started(office: Office) -> None:
     """By its id, which the refusal names."""
     world, nights = office.world, ("2026-01-18T02:00:00Z", "2026-01-19T02:00:00Z")
+    # A person has said where it lives, and b does not stand by since.
+    office.play("reprotect", SPARE, now="2026-01-17T12:00:00Z")
     for night in nights:
         office.play("daily", SPARE, now=night, keep_generations=2)
     older, current = "20260118T020000Z", "20260119T020000Z"
@@ -359,7 +361,7 @@ def test_where_the_current_generation_is_damaged_an_older_one_is_started(office:
     assert f"-e resilient_vm_takeover_point={older}" in said
     world.lab("crash", "a")
     said = office.play("failover", SPARE, takeover_point=older, **asked).output
-    word = re.search(rf"resilient_vm_confirm=({SPARE}@a#3-[0-9a-f]{{8}})", said)
+    word = re.search(rf"resilient_vm_confirm=({SPARE}@a#5-[0-9a-f]{{8}})", said)
     assert word and f"is lost ({31 // 24} d {31 % 24} h)" in " ".join(said.split()), said
     office.play("failover", SPARE, takeover_point=older, confirm=word.group(1), now=asked["now"])
     assert world.on("b", f"virsh domstate {SPARE}") == "running"
