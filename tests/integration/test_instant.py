@@ -203,6 +203,8 @@ def test_stopping_what_lends_makes_the_guest_wait_until_it_lends_again(at_once: 
     world.on("c", f"systemctl stop resilient-vm-lend-acme.{DIARY}")
     assert at_once.pins() == f"{image_of(2)}.lent.json"
     assert at_once.run().changed > 0
+    # Stopped when it read what did not come.
+    at_once.wait_up()
     for target in TARGETS:
         at_once.in_guest(f"echo after > /disk/{target}/written; sync")
     world.on("b", "systemctl restart libvirtd")
