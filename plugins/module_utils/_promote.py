@@ -126,11 +126,25 @@ class Promotion:
             )
         record = read_json(os.path.join(self.layout.running, RECORD))
         if os.path.lexists(self.layout.running) and (record or {}).get("epoch") != self.epoch:
+            self._refuse_lived_on(record or {})
             raise ResilientVmError(
                 f"{self.layout.running} holds disks of an earlier time; move it aside (nothing of it is used), and run "
                 "failover again"
             )
         return dict(record) if record else None
+
+    def _refuse_lived_on(self, record: Mapping[str, Any]) -> None:
+        """A machine that has its disks there may have lived on them ever since, at a newer epoch that nobody had to
+        take: `resolve` raises it where the machine stays."""
+        uuid, virsh = record.get("uuid"), Virsh(self.run)
+        if not uuid or not virsh.state(uuid)[0] or f"{self.layout.running}/" not in virsh.inactive_xml(uuid):
+            return
+        raise ResilientVmError(
+            f"{self.layout.name} has disks on {self.host} that it was given at epoch {record['epoch']} "
+            f"({self.layout.running}), and is not started from a generation beside them; if it lived on them since, run "
+            f"the daily playbook and start it with: virsh start {self.domain}; only if they are known to be of no use, "
+            "move them aside and run failover again"
+        )
 
     def carry_out(self) -> dict[str, Any]:
         """Disks, definition, gate, start; what was made, by its record."""

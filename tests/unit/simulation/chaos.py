@@ -279,6 +279,11 @@ class Chaos:
         if state["phase"] == "reprotecting" and not world.machines[active].runs:
             if state["why"] == "failover_undo":
                 return Run(world, "undo", takeover.undo)
+            if state["why"] in ("failover_commit", "reprotect"):
+                # It was never down to be moved, and can be started once its host has heard of all that it missed.
+                if product.document(world.machines[active])["epoch"] != state["epoch"]:
+                    return Run(world, "resolve", planned.resolve, active)
+                return Run(world, "daily", planned.daily)
             # A planned move that was cut off after it was decided.
             return Run(world, "switchover", planned.switchover, active)
         return Run(world, "reprotect", planned.reprotect)

@@ -92,6 +92,23 @@ def test_disks_of_an_earlier_time_are_never_started_from(host: Layout) -> None:
         promotion(host, 4).carry_out()
 
 
+def test_disks_that_a_machine_may_have_lived_on_since_are_not_called_useless(host: Layout) -> None:
+    """As after resolve, which raises the epoch where the machine stays."""
+    holds(host, replace(STATE, active="b", standby="a", epoch=4))
+    os.mkdir(host.running)
+    Path(host.running, _promote.RECORD).write_text('{"epoch": 2, "uuid": "3c6b"}')
+    xml = f"<domain><devices><disk><source file='{host.running}/vda.qcow2'/></disk></devices></domain>"
+    world = World({"virsh domstate": said("shut off (shutdown)"), "virsh dumpxml": said(xml)})
+    taken = replace(promotion(host, 4), run=world)
+    with pytest.raises(ResilientVmError) as refused:
+        taken.carry_out()
+    assert "it was given at epoch 2" in str(refused.value) and "start it with: virsh start erp" in str(refused.value)
+    # A machine that has its disks elsewhere, as one that stands by does.
+    world.answers["virsh dumpxml"] = said(xml.replace("/running/", "/generations/20260114T020000Z/"))
+    with pytest.raises(ResilientVmError, match="holds disks of an earlier time; move it aside"):
+        taken.carry_out()
+
+
 def test_a_host_without_a_generation_says_so(host: Layout) -> None:
     holds(host, replace(STATE, active="b", standby="a", epoch=2))
     with pytest.raises(ResilientVmError, match="b holds no generation of acme/erp"):
