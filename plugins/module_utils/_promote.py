@@ -142,8 +142,8 @@ class Promotion:
         raise ResilientVmError(
             f"{self.layout.name} has disks on {self.host} that it was given at epoch {record['epoch']} "
             f"({self.layout.running}), and is not started from a generation beside them; if it lived on them since, "
-            f"run the daily playbook and start it with: virsh start {self.domain}; only if they are known to be of no use, "
-            "move them aside and run failover again"
+            f"run the daily playbook and start it with: virsh start {self.domain}; only if they are known to be of no "
+            "use, move them aside and run failover again"
         )
 
     def carry_out(self) -> dict[str, Any]:
