@@ -45,13 +45,8 @@ def read(path: str) -> list[dict[str, Any]]:
 
     A last line without an end is what a power cut left of an entry: it was never written, and is passed over.
     """
-    try:
-        with open(path, "rb") as stream:
-            lines = stream.read().split(b"\n")[:-1]
-    except FileNotFoundError:
-        return []
     entries: list[dict[str, Any]] = []
-    for number, line in enumerate(lines, 1):
+    for number, line in enumerate(_lines(path), 1):
         found = _parsed(line)
         before = entries[-1]["digest"] if entries else _FIRST
         if found is None or (found["number"], found["previous"]) != (number, before):
@@ -66,12 +61,7 @@ def read(path: str) -> list[dict[str, Any]]:
 
 def last(path: str, what: str) -> dict[str, Any] | None:
     """The last entry of that kind which is as it was written, to be told; the chain before it is not looked at."""
-    try:
-        with open(path, "rb") as stream:
-            lines = stream.read().split(b"\n")[:-1]
-    except FileNotFoundError:
-        return None
-    entries = (_parsed(line) for line in reversed(lines) if what.encode() in line)
+    entries = (_parsed(line) for line in reversed(_lines(path)) if what.encode() in line)
     return next((entry for entry in entries if entry and entry["what"] == what), None)
 
 
@@ -95,6 +85,15 @@ def append(path: str, said: Mapping[str, Any]) -> dict[str, Any]:
         os.close(descriptor)
     fsync_directory(os.path.dirname(path))
     return new
+
+
+def _lines(path: str) -> list[bytes]:
+    """Those that have an end; none where there is no journal yet."""
+    try:
+        with open(path, "rb") as stream:
+            return stream.read().split(b"\n")[:-1]
+    except FileNotFoundError:
+        return []
 
 
 def _digest(said: Mapping[str, Any]) -> str:

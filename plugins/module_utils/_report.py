@@ -222,7 +222,7 @@ def _row(vm: str, variables: Mapping[str, Any]) -> dict[str, Any]:
         "lacks": lacking,
         "crowded": f"on {standby}: {held['crowded']}" if held.get("crowded") else "",
         "alarm": _unwitnessed.told(plan, hosts, images, told_of(variables.get("cycle_standbys") or {}, plan))
-        or (moved and next(iter([*moved.problems, *moved.later]), ""))
+        or (moved.alarm if moved else "")
         or _alarm(vm, plan, stored, age)
         or _damaged(vm, plan["backup_storage"], stored, standby, held)
         or (f"{vm} could not be taken over: {lacking[0]}" if lacking else "")

@@ -9,10 +9,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-__all__ = ["CYCLE_PHASES", "Standing", "disagreement", "standing", "stopped"]
+__all__ = ["Standing", "disagreement", "standing", "stopped"]
 
 # Phases in which images are taken.
-CYCLE_PHASES = ("protected", "switching", "failed_over", "reprotecting")
+_CYCLE_PHASES = ("protected", "switching", "failed_over", "reprotecting")
 
 
 @dataclass(frozen=True)
@@ -23,6 +23,11 @@ class Standing:
     later: list[str]
     # Whether the standby host is still to put aside what it had when the VM left it.
     former: bool
+
+    @property
+    def alarm(self) -> str:
+        """What is told first, or ""."""
+        return next(iter([*self.problems, *self.later]), "")
 
 
 def standing(
@@ -53,7 +58,7 @@ def standing(
                 "reprotect playbook again"
             )
     problems += disagreement(vm, known)
-    if phase and phase not in CYCLE_PHASES:
+    if phase and phase not in _CYCLE_PHASES:
         problems.append(f"{vm} is in phase {phase}; no image is taken until that is brought to its end")
     return Standing(problems, later, lags)
 
