@@ -55,10 +55,9 @@ def socket(layout: Layout, target: str) -> str:
 
 def find(layout: Layout, run: Runner, job: Job | None) -> Leftovers:
     """What is there. ``job`` is the domain's backup job, ours or not."""
-    fixed = [layout.unit("begin"), layout.unit("watch")]
     return Leftovers(
         job=job is not None and job.within(layout.run),
-        units=tuple([unit for unit in fixed if _units.active(run, unit)] + _serving(layout, run)),
+        units=tuple(_living(layout, run)),
         scratch=tuple(_scratch(layout)),
         folder=os.path.isdir(layout.run),
     )
@@ -70,11 +69,15 @@ def remove(layout: Layout, run: Runner, virsh: Virsh, uuid: str | None, watching
     ``watching`` is the watch unit's own call: it does not stop itself, and the run folder keeps its verdict.
     """
     # The watch first: it would take the end of the job for an accident. The begin unit's stop thaws the guest.
-    units = [] if watching else [layout.unit("watch"), layout.unit("begin")]
-    _units.stop(run, *units)
+    guards = (layout.unit("watch"), layout.unit("begin"))
+    found = _living(layout, run)
+    stopped = [] if watching else [unit for unit in guards if unit in found]
+    _units.end(run, stopped)
     if uuid is not None:
         virsh.abort_backup(uuid, layout.run)
-    _units.stop(run, *_serving(layout, run))
+    # A begin that was stopped may have started more until then.
+    found = _living(layout, run) if stopped else found
+    _units.end(run, [unit for unit in found if unit not in guards])
     for path in _scratch(layout):
         # libvirt removes the files of a job it ended; what a killed QEMU left is ours to take.
         with contextlib.suppress(FileNotFoundError):
@@ -90,11 +93,12 @@ def remove(layout: Layout, run: Runner, virsh: Virsh, uuid: str | None, watching
             shutil.rmtree(folder)
 
 
-def _serving(layout: Layout, run: Runner) -> list[str]:
-    """Units that serve a stopped machine's disks. Targets have no dash, so no other VM's unit can match."""
-    purpose = re.escape(layout.unit(_offline.unit_purpose("TARGET"))).replace("TARGET", "[A-Za-z0-9]+")
-    found = _units.matching(run, layout.unit(_offline.unit_purpose("*")))
-    return [unit for unit in found if re.fullmatch(purpose, unit)]
+def _living(layout: Layout, run: Runner) -> list[str]:
+    """Units of an open snapshot that have a process: its begin, its watch, and those that serve a stopped machine's
+    disks. Targets have no dash, so no other VM's unit can match."""
+    serving = re.escape(layout.unit(_offline.unit_purpose("TARGET"))).replace("TARGET", "[A-Za-z0-9]+")
+    purpose = "|".join([re.escape(layout.unit("begin")), re.escape(layout.unit("watch")), serving])
+    return [unit for unit in _units.living(run, layout.unit("*")) if re.fullmatch(purpose, unit)]
 
 
 def _scratch(layout: Layout) -> list[str]:

@@ -22,6 +22,9 @@ from ._process import Runner
 __all__ = ["ClosePlan", "OpenPlan", "Wish", "close", "open_snapshot", "plan_close", "plan_open"]
 
 _OPEN_SECONDS = 180.0
+# Looking for what a unit leaves costs nothing; asking systemd whether it lives starts a program.
+_LOOK_SECONDS = 0.02
+_ASK_EVERY = 50
 _UNIT_PROPERTIES = ("RuntimeMaxSec=90", "TimeoutStopSec=900")
 
 
@@ -101,7 +104,10 @@ def plan_open(layout: Layout, run: Runner, wish: Wish) -> OpenPlan:
     if found and wish.adopt_id and found["id"] == wish.adopt_id:
         return OpenPlan(uuid, before, before, adopted=found)
     selection = _select(layout, facts, wish)
-    _check_jobs(layout, virsh, uuid, facts)
+    kept = _kept(wish.base)
+    counting = [name for name in facts.own_checkpoints if name in kept] if facts.running else []
+    details = virsh.details(uuid, facts.running, facts.own_checkpoints, counting)
+    _check_jobs(layout, facts, details.busy)
     _check_host(layout, wish, facts.running)
     instant = _clock.now(wish.now)
     if wish.newest_id and _clock.image_id(instant) <= wish.newest_id:
@@ -109,19 +115,13 @@ def plan_open(layout: Layout, run: Runner, wish: Wish) -> OpenPlan:
             f"the clock of this host says {_clock.iso(instant)}, not later than the newest image {wish.newest_id} of "
             f"{layout.name}; set the clocks"
         )
-    sources = {
-        name: paths for name in facts.own_checkpoints if (paths := virsh.checkpoint_sources(uuid, name)) is not None
-    }
-    wanted = _backup.choose(selection.taken, facts.sizes, wish.base, sources)
-    used = {disk.base for disk in wanted if disk.base}
-    changed = {name: virsh.checkpoint_sizes(uuid, name) for name in sorted(used)} if facts.running else {}
-    estimate = _backup.estimate_bytes(wanted, facts.sizes, changed)
+    wanted = _backup.choose(selection.taken, facts.sizes, wish.base, details.sources)
+    estimate = _backup.estimate_bytes(wanted, facts.sizes, details.sizes)
     _check_space(estimate, wish.destinations)
     # Of a stopped machine's disks nothing is written, so its checkpoints stay until it runs again.
-    delete = tuple(name for name in facts.own_checkpoints if name not in _kept(wish.base)) if facts.running else ()
+    delete = tuple(name for name in facts.own_checkpoints if name not in kept) if facts.running else ()
     name = f"{_virsh.OURS}{_clock.image_id(instant)}-{os.urandom(3).hex()}"
     targets = {disk.target for disk in selection.taken}
-    libvirt_version, qemu_version = virsh.versions()
     request = {
         "schema": 1,
         "root": layout.root,
@@ -135,7 +135,7 @@ def plan_open(layout: Layout, run: Runner, wish: Wish) -> OpenPlan:
         "running": facts.running,
         "state": f"{facts.state} ({facts.reason})",
         "checkpoint": name,
-        "standing": _standing(wish.base, facts.own_checkpoints, sources, selection.taken),
+        "standing": _standing(wish.base, facts.own_checkpoints, details.sources, selection.taken),
         "base_image": (wish.base or {}).get("image_id"),
         "disks": [asdict(disk) for disk in wanted],
         "others": [disk.target for disk in facts.domain.disks if disk.target not in targets],
@@ -146,8 +146,8 @@ def plan_open(layout: Layout, run: Runner, wish: Wish) -> OpenPlan:
         "tpm": facts.domain.tpm,
         "expire_seconds": wish.expire_seconds,
         "scratch_floor_bytes": wish.scratch_floor_bytes,
-        "libvirt_version": libvirt_version,
-        "qemu_version": qemu_version,
+        "libvirt_version": details.libvirt_version,
+        "qemu_version": details.qemu_version,
     }
     made = [name] if facts.running and any(disk.counted for disk in wanted) else []
     after = {
@@ -195,7 +195,7 @@ def _select(layout: Layout, facts: _virsh.Facts, wish: Wish) -> _domain.Selectio
     return selection
 
 
-def _check_jobs(layout: Layout, virsh: _virsh.Virsh, uuid: str, facts: _virsh.Facts) -> None:
+def _check_jobs(layout: Layout, facts: _virsh.Facts, busy: str) -> None:
     if facts.job is not None:
         if not facts.job.within(layout.run):
             raise ResilientVmError(
@@ -203,7 +203,6 @@ def _check_jobs(layout: Layout, virsh: _virsh.Virsh, uuid: str, facts: _virsh.Fa
                 "or end it (virsh domjobabort)"
             )
         return
-    busy = virsh.other_job(uuid) if facts.running else ""
     if busy:
         raise ResilientVmError(f"libvirt is busy with domain {facts.domain.name}: {busy}; wait for it to end")
 
@@ -300,8 +299,11 @@ def open_snapshot(
             [*_UNIT_PROPERTIES, f"ExecStopPost={_units.MOVER} thaw {layout.name}"],
         )
         # Asked for by its files, not by the unit's end: that may still be thawing a guest whose agent is deaf.
-        for _attempt in range(int(_OPEN_SECONDS / 0.1)):
-            running = _units.active(run, unit)
+        running = True
+        for attempt in range(int(_OPEN_SECONDS / _LOOK_SECONDS)):
+            if attempt % _ASK_EVERY == _ASK_EVERY - 1:
+                # Before its files are read: a unit that ends in between has left them by then.
+                running = _units.active(run, unit)
             error = read_json(_snapshot.error_file(layout))
             document = read_json(layout.snapshot)
             if error is not None:
@@ -311,7 +313,7 @@ def open_snapshot(
                 return dict(document)
             if not running:
                 break
-            sleep(0.1)
+            sleep(_LOOK_SECONDS)
         _leftovers.remove(layout, run, virsh, plan.uuid)
         raise ResilientVmError(f"{unit}.service ended without opening the snapshot; see journalctl -u {unit}")
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import time
-import uuid
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -26,7 +25,7 @@ COPIES = {"fetch": "send", "refresh": "receive", "restore": "restore"}
 HOPS = {**COPIES, "mend": "mend"}
 
 # Looking for the result costs nothing; asking systemd whether the unit lives starts a program.
-_POLL_SECONDS = 0.05
+_POLL_SECONDS = 0.02
 _ASK_SECONDS = 1.0
 
 
@@ -93,7 +92,7 @@ class Transfer:
         running = self.running()
         if running is not None:
             return str(running["token"]), True
-        token = uuid.uuid4().hex
+        token = os.urandom(16).hex()
         self._start({**request, "token": token})
         return token, False
 
@@ -103,7 +102,7 @@ class Transfer:
         Raises ResilientVmError with the transfer's own reason when it failed.
         """
         deadline = None if seconds is None else time.monotonic() + seconds
-        ask_at, active = 0.0, True
+        ask_at, active = time.monotonic() + _ASK_SECONDS, True
         while True:
             if time.monotonic() >= ask_at:
                 # Asked before the result is read: a unit that ends in between has left its result by then.

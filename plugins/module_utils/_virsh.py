@@ -8,24 +8,24 @@ from __future__ import annotations
 import os
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Callable
 from xml.etree import ElementTree
 
-from . import _domain
+from . import _answers, _domain
 from ._domain import STOPPED
 from ._errors import ResilientVmError
 from ._process import Completed, Runner
 
-__all__ = ["URI", "Facts", "Job", "Unreachable", "Virsh"]
+__all__ = ["URI", "Details", "Facts", "Job", "Unreachable", "Virsh"]
 
 URI = "qemu:///system"
 OURS = "resilient-vm-"
 
 _MARK = "@resilient-vm@"
-_NO_JOB = "no domain backup job present"
 _NO_DOMAIN = ("Domain not found", "failed to get domain")
+_NO_JOB = ("no domain backup job present", "domain is not running", *_NO_DOMAIN)
 _UNREACHABLE = (
     "failed to connect to the hypervisor",
     "Failed to connect socket",
@@ -39,7 +39,6 @@ _UNREACHABLE = (
 _ABORT_PAUSES = (0.1,) * 20 + (0.5,) * 90
 # Five times within about a second and a half, as after a migration.
 _ANNOUNCE = '{"execute": "announce-self", "arguments": {"initial": 50, "max": 550, "rounds": 5, "step": 100}}'
-_COUNT = re.compile(r"(?:Froze|Thawed) (\d+) filesystem")
 
 
 class Unreachable(ResilientVmError):
@@ -80,6 +79,17 @@ class Facts:
         return tuple(name for name in self.checkpoints if not name.startswith(OURS))
 
 
+@dataclass(frozen=True)
+class Details:
+    """What opening a snapshot asks of a domain beside its facts."""
+
+    busy: str  # what libvirt is busy with on a running domain: "" for nothing, else the operation's name
+    sources: Mapping[str, Mapping[str, str]]  # checkpoint: {target: path of each disk it counts, as it was then}
+    sizes: Mapping[str, Mapping[str, int]]  # checkpoint: {target: bytes changed since, where libvirt can tell}
+    libvirt_version: str
+    qemu_version: str
+
+
 class Virsh:
     """virsh with a runner. Domains are named by UUID: virsh takes a name like "7" for a running domain's number."""
 
@@ -89,13 +99,22 @@ class Virsh:
 
     def call(self, *words: str, timeout_seconds: float = 60.0, check: bool = True) -> Completed:
         done = self._run(["virsh", "-c", URI, *words], timeout_seconds=timeout_seconds, check=False)
-        if done.code != 0 and any(text in done.stderr for text in _UNREACHABLE):
+        # Of several commands in one call the last one's code is told, and the connection may have broken before it.
+        if (done.code != 0 or _MARK in words[0]) and any(text in done.stderr for text in _UNREACHABLE):
             raise Unreachable(
                 f"libvirt does not answer on this host: {_sentence(done)}; look at systemctl status libvirtd"
             )
         if done.code != 0 and check:
             raise ResilientVmError(f"virsh {words[0]} failed: {_sentence(done)}", argv=list(words), code=done.code)
         return done
+
+    def _several(self, *commands: str) -> tuple[list[str], Completed]:
+        """The answers to several commands, "" where there was none, by one process: virsh takes its time to start."""
+        done = self.call(f"; echo {_MARK}; ".join(commands), check=False)
+        answers = [part.strip() for part in done.stdout.split(_MARK)]
+        if len(answers) != len(commands):
+            raise ResilientVmError(f"virsh {commands[0]} failed: {_sentence(done)}")
+        return answers, done
 
     # questions
 
@@ -110,10 +129,7 @@ class Virsh:
 
     def versions(self) -> tuple[str, str]:
         """(libvirt's, QEMU's) version."""
-        text = self.call("version", "--daemon").stdout
-        library = re.search(r"Running against daemon: (\S+)", text) or re.search(r"Using library: libvirt (\S+)", text)
-        hypervisor = re.search(r"Running hypervisor: QEMU (\S+)", text)
-        return (library.group(1) if library else "", hypervisor.group(1) if hypervisor else "")
+        return _answers.versions(self.call("version", "--daemon").stdout)
 
     def autostarted(self) -> set[str]:
         """UUIDs of the domains that start with the host."""
@@ -121,91 +137,71 @@ class Virsh:
 
     def facts(self, uuid: str) -> Facts:
         """Everything about a domain by one process: a host has many domains."""
-        asked = [
+        answers, done = self._several(
             f"dumpxml {uuid}",
             f"domstate {uuid} --reason",
             f"domblkinfo {uuid} --all",
             f"checkpoint-list {uuid} --name --topological",
             f"backup-dumpxml {uuid}",
-        ]
-        done = self.call(f"; echo {_MARK}; ".join(asked), check=False)
-        answers = [part.strip() for part in done.stdout.split(_MARK)]
-        if len(answers) != len(asked) or not answers[0] or not answers[1]:
+        )
+        if not answers[0] or not answers[1]:
             raise ResilientVmError(f"virsh can't describe domain {uuid}: {_sentence(done)}")
-        if not answers[4] and _NO_JOB not in done.stderr:
-            raise ResilientVmError(f"virsh can't tell whether domain {uuid} has a backup job: {_sentence(done)}")
         domain = _domain.parse(answers[0])
         volumes = {(disk.pool, disk.volume) for disk in domain.disks if disk.type == "volume"}
         paths = {}
         for pool, volume in volumes:
             paths[pool, volume] = self.call("vol-path", "--pool", pool, "--vol", volume, check=False).stdout.strip()
-        state, reason = _state(answers[1])
+        state, reason = _answers.state(answers[1])
         return Facts(
             domain=_domain.resolve_volumes(domain, paths),
             state=state,
             reason=reason,
-            sizes=_sizes(answers[2]),
+            sizes=_answers.sizes(answers[2]),
             checkpoints=tuple(answers[3].split()),
-            job=_job(answers[4]),
+            job=_job(answers[4], done),
         )
+
+    def details(self, uuid: str, running: bool, checkpoints: Sequence[str], sized: Sequence[str]) -> Details:
+        """About a domain, these checkpoints of it and what changed since some, by one process."""
+        answers, done = self._several(
+            *([f"domjobinfo {uuid}"] if running else []),
+            *(f"checkpoint-dumpxml {uuid} {name} --security-info" for name in checkpoints),
+            *(f"checkpoint-dumpxml {uuid} {name} --size --no-domain" for name in sized),
+            "version --daemon",
+        )
+        if not all((answers[0], answers[-1])):
+            raise ResilientVmError(f"virsh can't tell what domain {uuid} is busy with: {_sentence(done)}")
+        busy = _answers.busy(answers.pop(0)) if running else ""
+        libvirt_version, qemu_version = _answers.versions(answers.pop())
+        sources, sizes = answers[: len(checkpoints)], answers[len(checkpoints) :]
+        return Details(
+            busy=busy,
+            sources={
+                name: paths for name, xml in zip(checkpoints, sources) if (paths := _answers.counted(xml)) is not None
+            },
+            sizes={name: _answers.changed(xml) for name, xml in zip(sized, sizes)},
+            libvirt_version=libvirt_version,
+            qemu_version=qemu_version,
+        )
+
+    def look(self, uuid: str) -> tuple[tuple[str, str], Job | None]:
+        """What ``state`` and ``job`` tell, by one process."""
+        answers, done = self._several(f"domstate {uuid} --reason", f"backup-dumpxml {uuid}")
+        return _told_state(answers[0], done), _job(answers[1], done)
 
     def state(self, uuid: str) -> tuple[str, str]:
         """("running", "booted") and the like; ("", "") when there is no such domain."""
         done = self.call("domstate", uuid, "--reason", check=False)
-        if done.code != 0:
-            if any(text in done.stderr for text in _NO_DOMAIN):
-                return "", ""
-            raise ResilientVmError(f"virsh domstate failed: {_sentence(done)}")
-        return _state(done.stdout)
+        return _told_state(done.stdout, done)
 
     def job(self, uuid: str) -> Job | None:
         """The backup job of a domain; None also when there is no such domain, or it does not run."""
         done = self.call("backup-dumpxml", uuid, check=False)
-        if done.code == 0:
-            return _job(done.stdout)
-        if (
-            _NO_JOB in done.stderr
-            or "domain is not running" in done.stderr
-            or any(x in done.stderr for x in _NO_DOMAIN)
-        ):
-            return None
-        raise ResilientVmError(f"virsh backup-dumpxml failed: {_sentence(done)}")
-
-    def other_job(self, uuid: str) -> str:
-        """What libvirt is busy with on a running domain: "" for nothing, else the operation's name."""
-        text = self.call("domjobinfo", uuid).stdout
-        kind = re.search(r"^Job type:\s*(\S.*?)\s*$", text, re.MULTILINE)
-        if kind is None or kind.group(1) == "None":
-            return ""
-        operation = re.search(r"^Operation:\s*(\S.*?)\s*$", text, re.MULTILINE)
-        return operation.group(1) if operation else kind.group(1)
+        return _job(done.stdout, done)
 
     def inactive_xml(self, uuid: str) -> str:
         """What the domain will be at its next start, passwords included: it has to start elsewhere."""
         return self.call("dumpxml", uuid, "--inactive", "--security-info").stdout
-
-    def checkpoint_sources(self, uuid: str, name: str) -> dict[str, str] | None:
-        """{target: path} of the disks a checkpoint counts, as they were when it was made; None without it."""
-        done = self.call("checkpoint-dumpxml", uuid, name, "--security-info", check=False)
-        if done.code != 0:
-            return None
-        root = ElementTree.fromstring(done.stdout)
-        counted = {
-            node.get("name", "") for node in root.iterfind("disks/disk") if node.get("checkpoint", "bitmap") == "bitmap"
-        }
-        domain = root.find("domain")
-        if domain is None:
-            return None
-        disks = _domain.parse(ElementTree.tostring(domain, encoding="unicode")).disks
-        return {disk.target: disk.source or f"{disk.pool}/{disk.volume}" for disk in disks if disk.target in counted}
-
-    def checkpoint_sizes(self, uuid: str, name: str) -> dict[str, int]:
-        """{target: bytes changed since a checkpoint}, without the disks libvirt can't tell it of."""
-        done = self.call("checkpoint-dumpxml", uuid, name, "--size", "--no-domain", check=False)
-        if done.code != 0:
-            return {}
-        disks = ElementTree.fromstring(done.stdout).iterfind("disks/disk")
-        return {node.get("name", ""): int(node.get("size", "")) for node in disks if node.get("size")}
 
     def capabilities(self) -> str:
         """XML of what this host's QEMU can run."""
@@ -247,11 +243,11 @@ class Virsh:
 
     def freeze(self, uuid: str, timeout_seconds: float) -> int:
         """Freeze the guest's file systems through its agent; how many."""
-        return _count(self.call("domfsfreeze", uuid, timeout_seconds=timeout_seconds).stdout)
+        return _answers.count(self.call("domfsfreeze", uuid, timeout_seconds=timeout_seconds).stdout)
 
     def thaw(self, uuid: str, timeout_seconds: float) -> int:
         """Thaw the guest's file systems; how many were frozen until now."""
-        return _count(self.call("domfsthaw", uuid, timeout_seconds=timeout_seconds).stdout)
+        return _answers.count(self.call("domfsthaw", uuid, timeout_seconds=timeout_seconds).stdout)
 
     def begin_backup(self, uuid: str, backup_file: str, checkpoint_file: str | None, timeout_seconds: float) -> str:
         """Begin a backup job; "" or why libvirt refused. Raises when libvirt gives no answer in time."""
@@ -341,28 +337,18 @@ def _sentence(done: Completed) -> str:
     return "; ".join(line.strip().removeprefix("error: ") for line in text.splitlines() if line.strip())
 
 
-def _state(text: str) -> tuple[str, str]:
-    match = re.match(r"\s*(.+?)(?: \((.*)\))?\s*$", text)
-    return (match.group(1), match.group(2) or "") if match else ("", "")
+def _told_state(text: str, done: Completed) -> tuple[str, str]:
+    if text.strip():
+        return _answers.state(text)
+    if any(text in done.stderr for text in _NO_DOMAIN):
+        return "", ""
+    raise ResilientVmError(f"virsh domstate failed: {_sentence(done)}")
 
 
-def _count(text: str) -> int:
-    match = _COUNT.search(text)
-    return int(match.group(1)) if match else 0
-
-
-def _job(text: str) -> Job | None:
+def _job(text: str, done: Completed) -> Job | None:
     if not text.strip():
-        return None
+        if any(text in done.stderr for text in _NO_JOB):
+            return None
+        raise ResilientVmError(f"virsh can't tell whether there is a backup job: {_sentence(done)}")
     server = ElementTree.fromstring(text).find("server")
     return Job("" if server is None else server.get("socket", ""))
-
-
-def _sizes(table: str) -> dict[str, tuple[int, int]]:
-    """``virsh domblkinfo --all``: Target Capacity Allocation Physical, in bytes, "-" for an empty drive."""
-    found = {}
-    for line in table.splitlines():
-        words = line.split()
-        if len(words) == 4 and words[1].isdigit() and words[2].isdigit():
-            found[words[0]] = (int(words[1]), int(words[2]))
-    return found

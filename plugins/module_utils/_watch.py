@@ -114,12 +114,11 @@ class Watch:
         space = os.statvfs(self._layout.scratch)
         asked, alive, job, state = True, True, True, ("", "")
         try:
-            state = self._virsh.state(self._request["uuid"])
             if running:
-                found = self._virsh.job(self._request["uuid"])
+                state, found = self._virsh.look(self._request["uuid"])
                 job = found is not None and found.within(self._layout.run)
             else:
-                alive = state[0] == "shut off"
+                alive = self._virsh.state(self._request["uuid"])[0] == "shut off"
         except _virsh.Unreachable as error:
             sys.stderr.write(f"{error}\n")
             asked = False

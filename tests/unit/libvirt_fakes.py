@@ -20,6 +20,7 @@ from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._layout imp
 from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._process import Completed
 
 NO_JOB = "error: Domain backup job id not found: no domain backup job present"
+MARK = "@resilient-vm@"
 QCOW2 = "<driver name='qemu' type='qcow2'/>"
 
 
@@ -57,12 +58,17 @@ class World:
 
     answers: dict[str, Answer | list[Answer]] = field(default_factory=dict)
     calls: list[str] = field(default_factory=list)
+    # Calls of several commands, whose parts are among ``calls``.
+    several: list[str] = field(default_factory=list)
 
     def __call__(
         self, argv: Sequence[str], timeout_seconds: float = 60.0, check: bool = True, stdin: str | None = None
     ) -> Completed:
         del timeout_seconds, stdin
         words = list(argv[3:]) if argv[0] == "virsh" else list(argv)
+        if argv[0] == "virsh" and MARK in words[0] and not words[0].startswith("dumpxml"):
+            self.several.append(words[0])
+            return self._each(words[0].split(f"; echo {MARK}; "))
         said_words = ("virsh " if argv[0] == "virsh" else "") + " ".join(words)
         self.calls.append(said_words)
         known = [key for key in self.answers if said_words.startswith(key)]
@@ -78,6 +84,12 @@ class World:
             raise ResilientVmError(f"{said_words} failed: {done.stderr}")
         return done
 
+    def _each(self, commands: list[str]) -> Completed:
+        """Several commands in one call: virsh goes on after one that failed, and tells the last one's code."""
+        told = [self(["virsh", "-c", "", *command.split()], check=False) for command in commands]
+        text = f"\n{MARK}\n".join(done.stdout for done in told)
+        return Completed(told[-1].code, text, "\n".join(done.stderr for done in told))
+
     def asked(self, *beginnings: str) -> list[str]:
         """The calls among these, in order, each cut to the beginning it matched."""
         return [start for call in self.calls for start in beginnings if call.startswith(start)]
@@ -90,9 +102,8 @@ def facts_answer(
     checkpoints: str = "",
     job: str = "",
 ) -> Completed:
-    mark = "@resilient-vm@"
     table = f" Target Capacity Allocation Physical\n----\n {sizes}\n"
-    text = f"\n{mark}\n".join([xml, state, table, checkpoints, job])
+    text = f"\n{MARK}\n".join([xml, state, table, checkpoints, job])
     return Completed(0 if job else 1, text, "" if job else NO_JOB)
 
 

@@ -43,15 +43,21 @@ def test_everything_of_ours_goes_and_nothing_else(host: Host) -> None:
     assert not _leftovers.find(host.layout, host.world, None)
 
 
+GUARDS = said(
+    "resilient-vm-begin-acme.erp.service loaded active running x\n"
+    "resilient-vm-watch-acme.erp.service loaded active running x\n"
+)
+
+
 def test_the_watch_is_stopped_before_the_job_it_would_miss(host: Host) -> None:
-    host.world.answers["systemctl show"] = said("active")
+    host.world.answers["systemctl list-units"] = GUARDS
     remove(host)
     order = host.world.asked("systemctl stop", "virsh domjobabort")
     assert order[:2] == ["systemctl stop", "virsh domjobabort"]
 
 
 def test_the_watchs_own_clearing_stops_no_unit_of_its_own_and_leaves_its_verdict(host: Host) -> None:
-    host.world.answers["systemctl show"] = said("active")
+    host.world.answers["systemctl list-units"] = GUARDS
     remove(host, watching=True)
     assert not host.world.asked("systemctl stop")
     assert os.path.exists(host.layout.watch)
@@ -65,6 +71,26 @@ def test_the_units_of_another_machine_with_a_name_like_ours_are_left_alone(host:
     )
     found = _leftovers.find(host.layout, host.world, None)
     assert found.units == ("resilient-vm-nbd-vda-acme.erp",)
+
+
+def test_a_unit_without_a_process_and_one_of_a_transfer_are_not_left_by_a_snapshot(host: Host) -> None:
+    host.world.answers["systemctl list-units"] = said(
+        "resilient-vm-watch-acme.erp.service loaded failed failed x\n"
+        "resilient-vm-refresh-acme.erp.service loaded active running x\n"
+        "resilient-vm-begin-acme.erp.service loaded deactivating stop-post x\n"
+    )
+    assert _leftovers.find(host.layout, host.world, None).units == ("resilient-vm-begin-acme.erp",)
+
+
+def test_what_a_begin_serves_until_it_has_stopped_is_ended_too(host: Host) -> None:
+    serving = said("resilient-vm-nbd-vda-acme.erp.service loaded active running x\n")
+    host.world.answers["systemctl list-units"] = [GUARDS, serving]
+    remove(host)
+    stops = [call for call in host.world.calls if call.startswith("systemctl stop")]
+    assert stops == [
+        "systemctl stop resilient-vm-watch-acme.erp.service resilient-vm-begin-acme.erp.service",
+        "systemctl stop resilient-vm-nbd-vda-acme.erp.service",
+    ]
 
 
 def test_what_is_there_is_told_and_a_foreign_job_is_not_ours(host: Host) -> None:

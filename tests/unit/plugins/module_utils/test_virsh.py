@@ -5,8 +5,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 import pytest
-from unit.libvirt_fakes import NO_JOB, UUID, World, disk, domain, facts_answer, never, refused, said
+from unit.libvirt_fakes import MARK, NO_JOB, UUID, World, disk, domain, facts_answer, never, refused, said
 
 from ansible_collections.edgecloud.resilient_vm.plugins.module_utils import _virsh
 from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._errors import ResilientVmError
@@ -17,6 +20,7 @@ OURS = (
 )
 THEIRS = "<domainbackup mode='pull'><server transport='unix' socket='/run/other/s'/></domainbackup>"
 PUSH = "<domainbackup mode='push'/>"
+VERSIONS = said("Running against daemon: 9.0.0\nRunning hypervisor: QEMU 7.2.22\n")
 FOLDER = "/run/resilient-vm/acme/erp"
 
 
@@ -160,7 +164,23 @@ def test_frozen_file_systems_are_counted() -> None:
     ],
 )
 def test_what_libvirt_is_busy_with_is_told(text: str, busy: str) -> None:
-    assert virsh(World({"virsh domjobinfo": said(text)})).other_job(UUID) == busy
+    assert detailed({"virsh domjobinfo": said(text)}).busy == busy
+
+
+def test_a_stopped_machine_is_not_asked_what_it_is_busy_with() -> None:
+    assert detailed({"virsh domjobinfo": AssertionError("nobody asks")}, running=False).busy == ""
+
+
+def test_a_machine_that_stops_meanwhile_is_told_of() -> None:
+    with pytest.raises(ResilientVmError, match=r"busy with: .*domain is not running"):
+        detailed({"virsh domjobinfo": refused("error: Requested operation is not valid: domain is not running")})
+
+
+def detailed(
+    answers: dict[str, Any], running: bool = True, checkpoints: Sequence[str] = (), sized: Sequence[str] = ()
+) -> _virsh.Details:
+    known = {"virsh domjobinfo": said("Job type: None"), "virsh version": VERSIONS, **answers}
+    return virsh(World(known)).details(UUID, running, checkpoints, sized)
 
 
 def test_a_checkpoint_tells_which_files_it_counts_on() -> None:
@@ -168,15 +188,45 @@ def test_a_checkpoint_tells_which_files_it_counts_on() -> None:
         "<domaincheckpoint><name>c</name><disks><disk name='vda' checkpoint='bitmap' bitmap='c'/>"
         f"<disk name='vdb' checkpoint='no'/></disks>{domain(disk('vda'), disk('vdb'))}</domaincheckpoint>"
     )
-    world = World({"virsh checkpoint-dumpxml": said(xml)})
-    assert virsh(world).checkpoint_sources(UUID, "c") == {"vda": "/images/vda.qcow2"}
-    assert virsh(World({"virsh checkpoint-dumpxml": refused("error: gone")})).checkpoint_sources(UUID, "c") is None
+    answers = {
+        f"virsh checkpoint-dumpxml {UUID} c": said(xml),
+        f"virsh checkpoint-dumpxml {UUID} d": refused("error: gone"),
+    }
+    assert detailed(answers, checkpoints=["d", "c"]).sources == {"c": {"vda": "/images/vda.qcow2"}}
 
 
 def test_sizes_libvirt_cannot_tell_are_left_out() -> None:
     xml = "<domaincheckpoint><disks><disk name='vda' size='131072'/><disk name='vdb'/></disks></domaincheckpoint>"
-    assert virsh(World({"virsh checkpoint-dumpxml": said(xml)})).checkpoint_sizes(UUID, "c") == {"vda": 131072}
-    assert virsh(World({"virsh checkpoint-dumpxml": refused("error: broken bitmap")})).checkpoint_sizes(UUID, "c") == {}
+    answers = {
+        f"virsh checkpoint-dumpxml {UUID} c --size": said(xml),
+        f"virsh checkpoint-dumpxml {UUID} d --size": refused("error: broken bitmap"),
+    }
+    assert detailed(answers, sized=["d", "c"]).sizes == {"d": {}, "c": {"vda": 131072}}
+
+
+def test_all_that_opening_asks_is_one_program() -> None:
+    world = World({"virsh domjobinfo": said("Job type: None"), "virsh checkpoint": said(), "virsh version": VERSIONS})
+    virsh(world).details(UUID, True, ["c", "d"], ["d"])
+    assert world.several == [
+        f"domjobinfo {UUID}; echo {MARK}; checkpoint-dumpxml {UUID} c --security-info; echo {MARK}; "
+        f"checkpoint-dumpxml {UUID} d --security-info; echo {MARK}; checkpoint-dumpxml {UUID} d --size --no-domain; "
+        f"echo {MARK}; version --daemon"
+    ]
+
+
+def test_one_look_is_one_program_and_tells_what_two_questions_do() -> None:
+    world = World({"virsh domstate": said("paused (I/O error)\n"), "virsh backup-dumpxml": said(OURS)})
+    assert virsh(world).look(UUID) == (virsh(world).state(UUID), virsh(world).job(UUID))
+    gone = World({"virsh": refused(f"error: failed to get domain '{UUID}'")})
+    assert virsh(gone).look(UUID) == (("", ""), None)
+
+
+@pytest.mark.parametrize("silent", ["domstate", "backup-dumpxml"])
+def test_a_libvirt_that_falls_silent_in_the_middle_of_a_look_is_told_from_a_no(silent: str) -> None:
+    broke = refused("error: End of file while reading data: Input/output error")
+    answers = {"virsh domstate": said("running (booted)"), "virsh backup-dumpxml": said(OURS), f"virsh {silent}": broke}
+    with pytest.raises(_virsh.Unreachable):
+        virsh(World(answers)).look(UUID)
 
 
 def test_a_failed_order_is_one_sentence_with_libvirts_reason() -> None:
