@@ -44,7 +44,7 @@ def decide(plan: Mapping[str, Any], hosts: Mapping[str, Mapping[str, Any]], vers
             [f"resilient_vm_resolve_to {found}; name the host whose disks of {vm} count: {' or '.join(pair)}"]
         )
     other = next(name for name in pair if name != wish)
-    problems = _problems(plan, hosts, other, version)
+    problems = _problems(plan, hosts, other, version) or _lacking(plan, hosts[wish]["domain"], wish, other)
     if problems:
         raise refusal(problems)
     states = {name: hosts[name]["state"] for name in plan["machines"]}
@@ -69,6 +69,21 @@ def decide(plan: Mapping[str, Any], hosts: Mapping[str, Mapping[str, Any]], vers
             "resolve_here" if basis["active"] == wish else "resolve_there",
         ],
     )
+
+
+def _lacking(plan: Mapping[str, Any], domain: Mapping[str, Any], wish: str, other: str) -> list[str]:
+    """What the host whose disks shall count does not have: one that took a VM over may have laid nothing yet."""
+    if not domain["exists"]:
+        return [
+            f"domain {plan['domain']} is not on {wish}, so that nothing of {plan['vm']} counts there; name {other}, or "
+            "define it there"
+        ]
+    return [
+        f"disk {disk['target']} of {plan['vm']} can't be read on {wish} ({disk['path']}), so that it could not run "
+        f"there; bring it back, or name {other}"
+        for disk in domain.get("disks", [])
+        if disk["size_bytes"] is None
+    ]
 
 
 def _problems(plan: Mapping[str, Any], hosts: Mapping[str, Mapping[str, Any]], other: str, version: str) -> list[str]:

@@ -164,6 +164,20 @@ def test_an_agent_that_hangs_proves_nothing_and_the_operator_is_asked(vineyard: 
     assert vineyard.world.on("a", f"virsh domstate {VM}") == "running"
 
 
+@pytest.mark.soak
+def test_an_agent_that_says_yes_and_powers_nothing_off_is_not_believed(vineyard: Vineyard) -> None:
+    """Nobody but the agent sees a, where the VM runs on."""
+    said = vineyard.refused()
+    assert f"(c: {AGENT} says after" in said and "s that it is still on" in said
+    asked = vineyard.asked()
+    assert asked[:2] == ["status", "off"] and set(asked[2:]) == {"status"}
+    assert vineyard.world.on("a", f"virsh domstate {VM}") == "running"
+    assert vineyard.world.on("b", f"virsh domstate {VM}") == "shut off"
+    state = json.loads(vineyard.world.on("c", f"cat {STORE}/{VM}/state.json"))
+    assert (state["epoch"], state["active"], state["phase"]) == (1, "a", "protected")
+    vineyard.world.on("c", "rm -f /run/fence/ordered")
+
+
 def test_it_is_powered_off_and_taken_over_without_a_word(vineyard: Vineyard) -> None:
     world = vineyard.world
     vineyard.asked()

@@ -53,7 +53,10 @@ def facts(machine: Machine, control: str) -> dict[str, Any]:
         found = machine.domains.get(UUID)
         domain = {"exists": False}
         if found is not None:
-            domain = {"exists": True, "uuid": UUID, "state": found.state, "disks": [], "refused": []}
+            # libvirt tells no size of a file that is not there.
+            size = SIZE if os.path.exists(found.disk) else None
+            disks = [{"target": "vda", "path": found.disk, "size_bytes": size}]
+            domain = {"exists": True, "uuid": UUID, "state": found.state, "disks": disks, "refused": []}
     return {
         "answered": True,
         "between": [control, control],
