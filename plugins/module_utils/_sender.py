@@ -10,7 +10,7 @@ import time
 from collections import deque
 from collections.abc import Iterator
 from functools import partial
-from typing import TYPE_CHECKING, Any, Callable, Protocol
+from typing import Any, Callable, Protocol
 
 from . import _frames
 from ._digests import BLOCK_SIZE, DIGEST_SIZE, PREFIX_SIZE, ZERO, RootDigest, block_count, digests_of, prefixes_of
@@ -18,17 +18,12 @@ from ._frames import Buffer
 from ._regions import Known, Region, Work, join
 from ._wire import Wire
 
-if TYPE_CHECKING:
-    from concurrent.futures import Executor
-
 __all__ = ["DiskSource", "Plan", "Sender", "Source"]
 
 # 1 MiB a read and a frame: large enough that a request's own cost is lost in it, small enough to buffer several.
 _CHUNK = 16
 # Reads under way while an earlier one is looked at: a single reader gets a quarter of what QEMU can give.
 _AHEAD = 8
-# Pieces that are hashed, or wait for it, while the next ones arrive.
-_HASHED_BESIDE = 2
 # What is surely zero is not read, and goes by the GiB.
 _ZERO_CHUNK = 16384
 _MARK_SECONDS = 1.0
@@ -115,12 +110,9 @@ class Sender:
             before = self._wire.data_frames_sent
             self._wire.send_document(_frames.PLAN, {"how": plan.how, "known": plan.known, "reason": plan.reason})
             pass_ = _DiskPass(self._wire, disk, plan.how, self._alive)
-            try:
-                pass_.send()
-                if request.get("reread") and plan.how == "bitmap":
-                    pass_.reread(*request["reread"])
-            finally:
-                pass_.close()
+            pass_.send()
+            if request.get("reread") and plan.how == "bitmap":
+                pass_.reread(*request["reread"])
             self._wire.send_document(
                 _frames.DISK_END,
                 {
@@ -136,14 +128,8 @@ class Sender:
             disk.close()
 
 
-# What is to be done with a piece: first wait until it has arrived, then, when its digests are there, the rest.
-_Rest = Callable[[], None]
-_Arrival = Callable[[], _Rest]
-
-
 class _DiskPass:
-    """One walk over one disk. What is to be done with each piece waits in order behind the reads that are under way,
-    and behind the hashing of what has arrived."""
+    """One walk over one disk. What is to be done with each piece waits in order behind the reads that are under way."""
 
     def __init__(self, wire: Wire, disk: DiskSource, how: str, alive: Callable[..., None]) -> None:
         self._wire = wire
@@ -155,9 +141,7 @@ class _DiskPass:
         self._done_bytes = 0
         self._next_mark = 0.0
         self._root = RootDigest(disk.size_bytes)
-        self._arriving: deque[_Arrival] = deque()
-        self._hashing: deque[_Rest] = deque()
-        self._hasher: Executor | None = None
+        self._pending: deque[Callable[[], None]] = deque()
         self.bytes_read = 0
         self.changed_bytes = 0
         self.reread_bytes = 0
@@ -166,17 +150,13 @@ class _DiskPass:
         """The whole disk's root digest, where every block that is not zero was looked at."""
         return None if self._how == "bitmap" else self._root.hexdigest()
 
-    def close(self) -> None:
-        if self._hasher is not None:
-            self._hasher.shutdown()
-
     def send(self) -> None:
         known_digests = _known_digests(self._wire)
         for work in join(self._disk.regions(self._how), known_digests):
             if work.changed and work.zero:
                 self._done_bytes += work.blocks * BLOCK_SIZE
             if work.zero:
-                self._next(partial(self._send_zeros, work))
+                self._then(partial(self._send_zeros, work))
                 continue
             for first in range(work.first, work.first + work.blocks, _CHUNK):
                 count = min(_CHUNK, work.first + work.blocks - first)
@@ -190,27 +170,17 @@ class _DiskPass:
         for _rest in known_digests:
             continue
 
-    def _then(self, arrival: _Arrival) -> None:
-        self._arriving.append(arrival)
-        while len(self._arriving) > _AHEAD:
-            self._step(_HASHED_BESIDE)
-
-    def _next(self, rest: _Rest) -> None:
-        """The same for what needs not be read."""
-        self._then(lambda: rest)
+    def _then(self, step: Callable[[], None]) -> None:
+        self._pending.append(step)
+        while len(self._pending) > _AHEAD:
+            self._step()
 
     def _finish(self) -> None:
-        while self._arriving or self._hashing:
-            self._step(_HASHED_BESIDE if self._arriving else 0)
+        while self._pending:
+            self._step()
 
-    def _step(self, beside: int) -> None:
-        if self._arriving:
-            self._hashing.append(self._arriving.popleft()())
-        while len(self._hashing) > beside:
-            self._hashing.popleft()()
-            self._tell()
-
-    def _tell(self) -> None:
+    def _step(self) -> None:
+        self._pending.popleft()()
         facts = {
             "disk": self._disk.target,
             "found_by": self._how,
@@ -240,7 +210,7 @@ class _DiskPass:
         digests = self._disk.digests(first, count)
         if digests is None:
             # A live disk: only reading tells what differs.
-            self._then(partial(self._arrived, partial(self._look, first, known), self._disk.ask(first, count)))
+            self._then(partial(self._look, first, known, self._disk.ask(first, count)))
             return
         self._root.add(first, digests)
         for start, length, action in _actions(digests, known):
@@ -249,21 +219,10 @@ class _DiskPass:
                 part = digests[start * DIGEST_SIZE : (start + length) * DIGEST_SIZE]
                 self._then(partial(self._send_read, at, part, self._disk.ask(at, length)))
             elif action == _CLEAR:
-                self._next(partial(self._zeros, at, length))
+                self._then(partial(self._zeros, at, length))
 
-    def _arrived(self, then: Callable[[memoryview, bytes], None], asked: Any) -> _Rest:
-        """Have a piece that was read hashed beside the reading of the next ones."""
-        view = memoryview(self._disk.answer(asked))
-        self.bytes_read += len(view)
-        if self._hasher is None:
-            # Here, since it brings a lot along that a store's images, whose digests are known, do not need.
-            from concurrent.futures import ThreadPoolExecutor
-
-            self._hasher = ThreadPoolExecutor(1)
-        digests = self._hasher.submit(digests_of, view)
-        return lambda: then(view, digests.result())
-
-    def _look(self, first: int, known: bytes | None, data: memoryview, digests: bytes) -> None:
+    def _look(self, first: int, known: bytes | None, asked: Any) -> None:
+        data, digests = self._read(asked)
         self._root.add(first, digests)
         for start, length, action in _actions(digests, known):
             if action == _SEND:
@@ -273,14 +232,19 @@ class _DiskPass:
             elif action == _CLEAR:
                 self._zeros(first + start, length)
 
-    def _send_read(self, first: int, digests: bytes, asked: Any) -> _Rest:
+    def _send_read(self, first: int, digests: bytes, asked: Any) -> None:
         data = self._disk.answer(asked)
         self.bytes_read += len(data)
-        return partial(self._send_data, first, len(digests) // DIGEST_SIZE, digests, data)
+        self._send_data(first, len(digests) // DIGEST_SIZE, digests, data)
 
     def _send_data(self, first: int, count: int, digests: bytes, data: Buffer) -> None:
         self._wire.send_data(first, count, digests, data)
         self.changed_bytes += len(data)
+
+    def _read(self, asked: Any) -> tuple[memoryview, bytes]:
+        view = memoryview(self._disk.answer(asked))
+        self.bytes_read += len(view)
+        return view, digests_of(view)
 
     def reread(self, first: int, count: int) -> None:
         """Send the digests of the blocks in a slice that the bitmap calls unchanged, freshly read."""
@@ -294,15 +258,13 @@ class _DiskPass:
             step = _ZERO_CHUNK if region.zero else _CHUNK
             for at in range(start, end, step):
                 blocks = min(step, end - at)
-                check = partial(self._send_check, at, blocks)
-                if region.zero:
-                    # Without digests: all of them are zero.
-                    self._next(partial(check, b"", b""))
-                else:
-                    self._then(partial(self._arrived, check, self._disk.ask(at, blocks)))
+                asked = None if region.zero else self._disk.ask(at, blocks)
+                self._then(partial(self._send_check, at, blocks, asked))
         self._finish()
 
-    def _send_check(self, first: int, count: int, _data: Buffer, digests: bytes) -> None:
+    def _send_check(self, first: int, count: int, asked: Any) -> None:
+        # Without digests: all of them are zero.
+        digests = b"" if asked is None else self._read(asked)[1]
         self._wire.send(_frames.CHECK, digests, first, count)
         self.reread_bytes += min(count * BLOCK_SIZE, self._disk.size_bytes - first * BLOCK_SIZE)
 
@@ -314,9 +276,6 @@ _ZERO = prefixes_of(ZERO)
 def _actions(digests: bytes, known: bytes | None) -> Iterator[tuple[int, int, int]]:
     """(start, blocks, action) for blocks with these digests where the receiver holds what has the prefixes ``known``:
     None is not known, empty is all zero."""
-    if known is None and ZERO not in digests:
-        yield 0, len(digests) // DIGEST_SIZE, _SEND
-        return
     prefixes = prefixes_of(digests)
     if prefixes == known:
         return
