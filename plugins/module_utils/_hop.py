@@ -24,7 +24,6 @@ from ._limits import Limits, acquire_slot, grant_all
 from ._offers import StoredSource
 from ._progress import Progress, transfer_file
 from ._receiver import Receiver
-from ._remedy import answer, ask, repaired_there
 from ._sender import Sender
 from ._ssh import Ssh, ssh_command
 from ._store import Store
@@ -116,6 +115,9 @@ def _once(layout: Layout, hop: str, request: dict[str, Any], version: str, progr
 
 def _mended(layout: Layout, store: Store, request: dict[str, Any], version: str) -> dict[str, Any]:
     """Damage here is mended from what the other machine has, then the other way round."""
+    # Which no copy needs.
+    from ._remedy import answer, ask, repaired_there
+
     with _connected(layout, request, "mend") as (wire, _streams):
         try:
             wire.handshake("sender", layout.name, version, {"nice": request["limits"]["nice"]})

@@ -19,10 +19,14 @@ import struct
 import threading
 import time
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from ._errors import ResilientVmError
-from ._ssh import Ssh
 from ._wire import Wire
+
+if TYPE_CHECKING:
+    # Of its two ends only the backup storage's starts programs.
+    from ._ssh import Ssh
 
 __all__ = ["Door", "Streams", "enter", "held_up"]
 

@@ -18,19 +18,15 @@ import sys
 import time
 from typing import Any, Callable
 
-from ._change import held, told
 from ._errors import ResilientVmError
 from ._files import read_json
 from ._frames import DONE
-from ._hop import transfer
 from ._lanes import Door, enter
 from ._layout import Layout
 from ._limits import Credit
 from ._offers import SnapshotSource
 from ._process import run
 from ._receiver import Receiver
-from ._remedy import answer, ask
-from ._restore_store import RestoreStore, reading
 from ._sender import Sender
 from ._store import Store
 from ._transfer import HOPS
@@ -116,7 +112,13 @@ def _forced(name: str, verbs: str, holder: str = "") -> int:
     return 0
 
 
+# What only some commands need is imported by them: it is more than half of what a copy's two ends would read when they
+# start, before a byte is moved.
+
+
 def _tell_epoch(layout: Layout) -> int:
+    from ._change import told
+
     sys.stdout.write(f"{told(layout)}\n")
     return 0
 
@@ -162,6 +164,8 @@ def _serve_restore(layout: Layout, wire: Wire, door: str) -> None:
     """Take an image that is to be restored here: on the active host, too, since no disk in use is written."""
     wishes = wire.handshake("receiver", layout.name, installed_version(), door=door)["wishes"]
     os.nice(wishes["nice"])
+    from ._restore_store import RestoreStore, reading
+
     store = RestoreStore(layout)
     with reading(store.generations, store.base()):
         _receive(wire, store)
@@ -172,6 +176,8 @@ def _serve_mend(layout: Layout, wire: Wire, door: str) -> None:
     wishes = wire.handshake("receiver", layout.name, installed_version(), door=door)["wishes"]
     os.nice(wishes["nice"])
     _refuse_when_active(layout)
+    from ._remedy import answer, ask
+
     store = Store(layout, "generations")
     answer(wire, store)
     wire.send_document(DONE, {"repaired": ask(wire, store)})
@@ -187,6 +193,8 @@ def _receive(wire: Wire, store: Store) -> None:
 
 def _refuse_when_active(layout: Layout) -> None:
     """A host that may run the VM never lets its disks be written by a transfer."""
+    from ._change import held
+
     active = held(layout).active
     if active == _installed()["host"]:
         raise ResilientVmError(
@@ -212,9 +220,6 @@ class _Heartbeat:
         """Say that nobody needs the snapshot any more, should nobody be left to close it."""
         with open(self._path, "wb") as stream:
             stream.write(b"published\n")
-
-
-# Imported only by the command that needs it: that is two thirds of what a copy's two ends would read when they start.
 
 
 def _begin(name: str) -> int:
@@ -297,7 +302,12 @@ def _files() -> int:
 
 
 def _transfer(hop: str) -> Callable[[str], int]:
-    return lambda name: transfer(_layout(name), hop, installed_version())
+    def move(name: str) -> int:
+        from ._hop import transfer
+
+        return transfer(_layout(name), hop, installed_version())
+
+    return move
 
 
 def _told_version() -> str:

@@ -252,7 +252,9 @@ class World:
         )
         if after["epoch"] != before["epoch"] and after["epoch"] not in self.moves:
             left = self.machines[before["active"]]
-            content = Path(left.domain.disk).read_bytes() if left.domain else b""
+            # One that took it over may have been cut off before it laid any.
+            laid = left.domain is not None and os.path.exists(left.domain.disk)
+            content = Path(left.domain.disk).read_bytes() if laid and left.domain else b""
             self.moves[after["epoch"]] = (transition, content)
         return after
 
