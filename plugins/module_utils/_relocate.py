@@ -67,6 +67,14 @@ class _Mirror:
     ready: bool
 
 
+@dataclass(frozen=True)
+class _Seen:
+    """A disk as the machine uses it now: where it lies, and the copy that QEMU makes of it."""
+
+    source: str
+    mirror: _Mirror | None
+
+
 class Relocation:
     """Of one VM, on its active host."""
 
@@ -90,7 +98,8 @@ class Relocation:
                 f"{vm} is {facts.state} on {wish.host}, and its disks are moved while it runs; start it, and run "
                 "relocate again"
             )
-        mirrors, former, moves = self._mirrors(), self._former(), []
+        seen, former, moves = self._look(), self._former(), []
+        mirrors = {target: one.mirror for target, one in seen.items() if one.mirror is not None}
         for disk in facts.domain.disks:
             if os.path.dirname(disk.source) == self._layout.running:
                 path, kind = self._place(disk, facts.domain.name, former.get(disk.target))
@@ -134,15 +143,14 @@ class Relocation:
             if record is not None:
                 yield record
 
-    def _mirrors(self) -> dict[str, _Mirror]:
-        """By target, the copy that QEMU makes of a disk."""
+    def _look(self) -> dict[str, _Seen]:
+        """Its disks by target."""
         root, found = ElementTree.fromstring(self._virsh.call("dumpxml", self._wish.uuid).stdout), {}
         for node in root.iterfind("devices/disk"):
-            target, mirror = node.find("target"), node.find("mirror")
-            source = None if mirror is None else mirror.find("source")
-            if target is not None and mirror is not None:
-                path = mirror.get("file") if source is None else source.get("file")
-                found[target.get("dev", "")] = _Mirror(path or "", mirror.get("ready") == "yes")
+            target, source, mirror = node.find("target"), node.find("source"), node.find("mirror")
+            if target is not None:
+                path = "" if source is None else source.get("file", "")
+                found[target.get("dev", "")] = _Seen(path, None if mirror is None else _mirror(mirror))
         return found
 
     def _begun(self) -> list[str]:
@@ -193,16 +201,22 @@ class Relocation:
             self._begin(moves)
         until = time.monotonic() + wait_seconds
         while True:
-            mirrors = self._mirrors()
-            gone = [move.target for move in moves if move.target not in mirrors]
-            if gone:
+            seen = self._look()
+            # A run whose playbook was killed may live on for a while, and go over in our place.
+            left = [move for move in moves if seen[move.target].source != move.path]
+            if not left:
+                self.tidy()
+                return {"over": True}
+            mirrors = [mirror for move in left if (mirror := seen[move.target].mirror) is not None]
+            if len(mirrors) < len(left):
+                gone = next(move.target for move in left if seen[move.target].mirror is None)
                 raise ResilientVmError(
-                    f"QEMU gave up copying disk {gone[0]} of {self._layout.vm}, which runs on as it did; look at its "
+                    f"QEMU gave up copying disk {gone} of {self._layout.vm}, which runs on as it did; look at its "
                     f"log and at the space on {self._wish.host}, and run relocate again"
                 )
-            if all(mirrors[move.target].ready for move in moves):
-                self._go_over(moves)
-                return {"over": True}
+            if all(mirror.ready for mirror in mirrors):
+                self._go_over(left)
+                continue
             if time.monotonic() >= until:
                 return {"over": False, "bytes_done": self._done(moves), "bytes_total": sum(m.size_bytes for m in moves)}
             self._sleep(_LOOK_SECONDS)
@@ -211,23 +225,26 @@ class Relocation:
         return sum(self._virsh.pulled(self._wish.uuid, move.target) or 0 for move in moves)
 
     def _begin(self, moves: Sequence[Move]) -> None:
-        mirrors = self._mirrors()
+        seen = self._look()
         write_json(
             os.path.join(self._layout.directory, _BEGUN),
             sorted({*self._begun(), *(move.path for move in moves)}),
             0o600,
         )
         for move in moves:
-            if move.target in mirrors:
+            if seen[move.target].mirror is not None or seen[move.target].source == move.path:
                 continue
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(move.path)
             self._virsh.copy(self._wish.uuid, move.target, move.path, move.format, self._wish.bytes_per_second)
 
     def _go_over(self, moves: Sequence[Move]) -> None:
-        for move in moves:
-            self._virsh.go_over(self._wish.uuid, move.target)
-        self.tidy()
+        # Under the lock, like the beginning, which erases what lies where no copy is made to.
+        with locked(self._layout.lock, "relocate"):
+            seen = self._look()
+            for move in moves:
+                if seen[move.target].mirror is not None:
+                    self._virsh.go_over(self._wish.uuid, move.target)
 
     def tidy(self) -> bool:
         """Erase what the machine has no use for any more where a takeover put it; whether anything was there."""
@@ -256,3 +273,9 @@ class Relocation:
         for name in idle:
             os.unlink(os.path.join(running, name))
         return bool(idle)
+
+
+def _mirror(node: ElementTree.Element) -> _Mirror:
+    source = node.find("source")
+    path = node.get("file") if source is None else source.get("file")
+    return _Mirror(path or "", node.get("ready") == "yes")

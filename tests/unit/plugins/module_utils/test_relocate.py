@@ -6,6 +6,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,7 @@ from unit.fakes_cycle import UUID
 from unit.libvirt_fakes import Host, disk, domain, facts_answer, make_host, never, said
 from unit.standby_fakes import STATE
 
+from ansible_collections.edgecloud.resilient_vm.plugins.module_utils import _relocate
 from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._errors import ResilientVmError
 from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._relocate import Move, Relocation, Wish
 
@@ -173,3 +176,52 @@ def test_a_copy_that_qemu_gave_up_is_said(host: Host) -> None:
     made, moves = begun(host)
     with pytest.raises(ResilientVmError, match="QEMU gave up copying disk vda of erp, which runs on as it did"):
         made.carry_on(moves, 0)
+
+
+def gone_over(host: Host, path: Path) -> None:
+    """As another run, whose playbook was killed, leaves it: its module lives on for a while."""
+    show(host, machine(host, source=str(path)))
+    host.world.answers[f"virsh dumpxml {UUID} --inactive"] = said(machine(host, source=str(path)))
+    path.touch()
+
+
+def test_what_another_run_has_gone_over_to_meanwhile_is_over_and_stays(host: Host) -> None:
+    """Its file is the machine's disk by now, however the copy to it once began."""
+    made, moves = begun(host)
+    path = host.path / "old/erp.img"
+    gone_over(host, path)
+    assert made.carry_on(moves, 0) == {"over": True}
+    assert path.exists()
+    assert not host.world.asked("virsh blockcopy", f"virsh blockjob {UUID} vda --pivot")
+    assert not Path(host.layout.running).exists()
+
+
+def test_another_run_that_goes_over_while_this_one_waits_is_no_failure(host: Host) -> None:
+    path = host.path / "old/erp.img"
+    show(host, machine(host, mirrored(path, False)))
+    made = Relocation(
+        host.layout, Wish(host="a", uuid=UUID, epoch=3), host.world, lambda _seconds: gone_over(host, path)
+    )
+    assert made.carry_on(made.examine(), 60) == {"over": True}
+    assert path.exists()
+    assert not host.world.asked("virsh blockcopy", f"virsh blockjob {UUID} vda --pivot")
+
+
+def test_of_two_that_find_it_level_one_goes_over(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = host.path / "old/erp.img"
+    show(host, machine(host, mirrored(path, True)))
+    made, held = relocation(host), []
+    moves = made.examine()
+    real = _relocate.locked
+
+    @contextmanager
+    def after_the_other(lock: str, who: str) -> Iterator[None]:
+        held.append(who)
+        if len(held) == 2:
+            gone_over(host, path)
+        with real(lock, who):
+            yield
+
+    monkeypatch.setattr(_relocate, "locked", after_the_other)
+    assert made.carry_on(moves, 0) == {"over": True}
+    assert not host.world.asked(f"virsh blockjob {UUID} vda --pivot")

@@ -95,7 +95,11 @@ def test_a_run_that_was_cut_off_after_its_first_step_goes_on() -> None:
         ("c", {}, "resilient_vm_resolve_to is c; name the host"),
         ("a", {"b": {"answered": False, "msg": "b is off"}}, "b is off; what counts is resolved when all three"),
         ("a", {"b": {"domain": {**OFF, "state": "running"}}}, "erp is running on b, whose disks shall not count; shut"),
-        ("a", {"a": {"domain": {"exists": False}}}, "domain erp-prod is not on a, so that nothing of erp counts there; nam"),
+        (
+            "a",
+            {"a": {"domain": {"exists": False}}},
+            "domain erp-prod is not on a, so that nothing of erp counts there; nam",
+        ),
         (
             "a",
             {"a": {"domain": {**OFF, "disks": [{"target": "vda", "path": "/x", "size_bytes": None}]}}},
