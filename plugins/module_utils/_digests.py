@@ -180,10 +180,6 @@ class DigestFile:
         """Say that a range of blocks is zero, and give the space of its digests back."""
         zero_range(self._descriptor, first_block * DIGEST_SIZE, count * DIGEST_SIZE)
 
-    def sync(self) -> None:
-        """Wait until all that was written is on the disk."""
-        os.fsync(self._descriptor)
-
     def runs(self) -> Iterator[tuple[int, bytes]]:
         """(first block, digests) of the regions that may hold anything but zero digests, ascending.
 

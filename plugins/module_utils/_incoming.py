@@ -87,11 +87,6 @@ class IncomingDisk:
         offset = first * BLOCK_SIZE
         zero_range(self._descriptor, offset, min(count * BLOCK_SIZE, self.size_bytes - offset))
 
-    def sync(self) -> None:
-        """Wait until all that was written is on the disk."""
-        os.fsync(self._descriptor)
-        self.digests.sync()
-
     def is_empty(self, first: int, count: int) -> bool:
         """Whether a range of blocks is a hole, and zero by its digests."""
         begin, end = first * BLOCK_SIZE, min((first + count) * BLOCK_SIZE, self.size_bytes)
@@ -234,11 +229,6 @@ class Incoming:
         for name in os.listdir(self.path):
             if name not in wanted:
                 os.unlink(os.path.join(self.path, name))
-
-    def sync(self) -> None:
-        """Wait until all that arrived is on the disk."""
-        for disk in self.disks:
-            disk.sync()
 
     def seal(self) -> None:
         """Close the files and drop what only an unfinished transfer needs."""

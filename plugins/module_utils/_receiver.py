@@ -244,9 +244,6 @@ class Receiver:
     def _receive_definition(self, incoming: Incoming | None) -> list[Definition]:
         """Hear the definition; ``incoming`` None: it is here already."""
         self._wire.send_document(_frames.END, {})
-        if incoming is not None:
-            # While the sender waits for its last word that all it read was valid.
-            incoming.sync()
         files: list[Definition] = []
         while True:
             frame = self._wire.receive()

@@ -13,6 +13,7 @@ import contextlib
 import os
 import shutil
 import time
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Callable
@@ -71,8 +72,12 @@ class _Mirror:
 class _Seen:
     """A disk as the machine uses it now: where it lies, and the copy that QEMU makes of it."""
 
-    source: str
-    mirror: _Mirror | None
+    source: str = ""
+    mirror: _Mirror | None = None
+
+    @property
+    def level(self) -> bool:
+        return self.mirror is not None and self.mirror.ready
 
 
 class Relocation:
@@ -99,7 +104,6 @@ class Relocation:
                 "relocate again"
             )
         seen, former, moves = self._look(), self._former(), []
-        mirrors = {target: one.mirror for target, one in seen.items() if one.mirror is not None}
         for disk in facts.domain.disks:
             if os.path.dirname(disk.source) == self._layout.running:
                 path, kind = self._place(disk, facts.domain.name, former.get(disk.target))
@@ -107,8 +111,8 @@ class Relocation:
                 moves.append(Move(disk.target, disk.source, path, kind, size, allocated))
         if moves and facts.job is not None:
             raise ResilientVmError(f"an image of {vm} is being taken; run relocate again when that is over")
-        self._refuse_taken(moves, mirrors)
-        self._check_room([move for move in moves if move.target not in mirrors])
+        self._refuse_taken(moves, seen)
+        self._check_room([move for move in moves if seen[move.target].mirror is None])
         return moves
 
     def _place(self, disk: _domain.Disk, name: str, before: Mapping[str, str] | None) -> tuple[str, str]:
@@ -143,9 +147,10 @@ class Relocation:
             if record is not None:
                 yield record
 
-    def _look(self) -> dict[str, _Seen]:
-        """Its disks by target."""
-        root, found = ElementTree.fromstring(self._virsh.call("dumpxml", self._wish.uuid).stdout), {}
+    def _look(self) -> defaultdict[str, _Seen]:
+        """Its disks by target; one that was taken away meanwhile lies nowhere."""
+        root = ElementTree.fromstring(self._virsh.call("dumpxml", self._wish.uuid).stdout)
+        found = defaultdict(_Seen)
         for node in root.iterfind("devices/disk"):
             target, source, mirror = node.find("target"), node.find("source"), node.find("mirror")
             if target is not None:
@@ -156,10 +161,10 @@ class Relocation:
     def _begun(self) -> list[str]:
         return list(read_json(os.path.join(self._layout.directory, _BEGUN)) or [])
 
-    def _refuse_taken(self, moves: Sequence[Move], mirrors: Mapping[str, _Mirror]) -> None:
+    def _refuse_taken(self, moves: Sequence[Move], seen: Mapping[str, _Seen]) -> None:
         begun = self._begun()
         for move in moves:
-            mirror = mirrors.get(move.target)
+            mirror = seen[move.target].mirror
             if mirror is not None and mirror.path != move.path:
                 raise ResilientVmError(
                     f"disk {move.target} of {self._layout.vm} is being copied to {mirror.path} by somebody else; wait "
@@ -207,14 +212,13 @@ class Relocation:
             if not left:
                 self.tidy()
                 return {"over": True}
-            mirrors = [mirror for move in left if (mirror := seen[move.target].mirror) is not None]
-            if len(mirrors) < len(left):
-                gone = next(move.target for move in left if seen[move.target].mirror is None)
+            gone = [move.target for move in left if seen[move.target].mirror is None]
+            if gone:
                 raise ResilientVmError(
-                    f"QEMU gave up copying disk {gone} of {self._layout.vm}, which runs on as it did; look at its "
+                    f"QEMU gave up copying disk {gone[0]} of {self._layout.vm}, which runs on as it did; look at its "
                     f"log and at the space on {self._wish.host}, and run relocate again"
                 )
-            if all(mirror.ready for mirror in mirrors):
+            if all(seen[move.target].level for move in left):
                 self._go_over(left)
                 continue
             if time.monotonic() >= until:

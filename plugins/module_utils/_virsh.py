@@ -25,7 +25,7 @@ OURS = "resilient-vm-"
 
 _MARK = "@resilient-vm@"
 _NO_DOMAIN = ("Domain not found", "failed to get domain")
-_NO_JOB = ("no domain backup job present", "domain is not running", *_NO_DOMAIN)
+_NO_JOB = "no domain backup job present"
 _UNREACHABLE = (
     "failed to connect to the hypervisor",
     "Failed to connect socket",
@@ -99,11 +99,8 @@ class Virsh:
 
     def call(self, *words: str, timeout_seconds: float = 60.0, check: bool = True) -> Completed:
         done = self._run(["virsh", "-c", URI, *words], timeout_seconds=timeout_seconds, check=False)
-        # Of several commands in one call the last one's code is told, and the connection may have broken before it.
-        if (done.code != 0 or _MARK in words[0]) and any(text in done.stderr for text in _UNREACHABLE):
-            raise Unreachable(
-                f"libvirt does not answer on this host: {_sentence(done)}; look at systemctl status libvirtd"
-            )
+        if done.code != 0:
+            _refuse_silence(done)
         if done.code != 0 and check:
             raise ResilientVmError(f"virsh {words[0]} failed: {_sentence(done)}", argv=list(words), code=done.code)
         return done
@@ -111,6 +108,8 @@ class Virsh:
     def _several(self, *commands: str) -> tuple[list[str], Completed]:
         """The answers to several commands, "" where there was none, by one process: virsh takes its time to start."""
         done = self.call(f"; echo {_MARK}; ".join(commands), check=False)
+        # The last one's code is told, and the connection may have broken before it.
+        _refuse_silence(done)
         answers = [part.strip() for part in done.stdout.split(_MARK)]
         if len(answers) != len(commands):
             raise ResilientVmError(f"virsh {commands[0]} failed: {_sentence(done)}")
@@ -146,6 +145,8 @@ class Virsh:
         )
         if not answers[0] or not answers[1]:
             raise ResilientVmError(f"virsh can't describe domain {uuid}: {_sentence(done)}")
+        if not answers[4] and _NO_JOB not in done.stderr:
+            raise ResilientVmError(f"virsh can't tell whether domain {uuid} has a backup job: {_sentence(done)}")
         domain = _domain.parse(answers[0])
         volumes = {(disk.pool, disk.volume) for disk in domain.disks if disk.type == "volume"}
         paths = {}
@@ -158,7 +159,7 @@ class Virsh:
             reason=reason,
             sizes=_answers.sizes(answers[2]),
             checkpoints=tuple(answers[3].split()),
-            job=_job(answers[4], done),
+            job=_job(answers[4]),
         )
 
     def details(self, uuid: str, running: bool, checkpoints: Sequence[str], sized: Sequence[str]) -> Details:
@@ -187,7 +188,7 @@ class Virsh:
     def look(self, uuid: str) -> tuple[tuple[str, str], Job | None]:
         """What ``state`` and ``job`` tell, by one process."""
         answers, done = self._several(f"domstate {uuid} --reason", f"backup-dumpxml {uuid}")
-        return _told_state(answers[0], done), _job(answers[1], done)
+        return _told_state(answers[0], done), _told_job(answers[1], done)
 
     def state(self, uuid: str) -> tuple[str, str]:
         """("running", "booted") and the like; ("", "") when there is no such domain."""
@@ -197,7 +198,7 @@ class Virsh:
     def job(self, uuid: str) -> Job | None:
         """The backup job of a domain; None also when there is no such domain, or it does not run."""
         done = self.call("backup-dumpxml", uuid, check=False)
-        return _job(done.stdout, done)
+        return _told_job(done.stdout, done)
 
     def inactive_xml(self, uuid: str) -> str:
         """What the domain will be at its next start, passwords included: it has to start elsewhere."""
@@ -337,6 +338,11 @@ def _sentence(done: Completed) -> str:
     return "; ".join(line.strip().removeprefix("error: ") for line in text.splitlines() if line.strip())
 
 
+def _refuse_silence(done: Completed) -> None:
+    if any(text in done.stderr for text in _UNREACHABLE):
+        raise Unreachable(f"libvirt does not answer on this host: {_sentence(done)}; look at systemctl status libvirtd")
+
+
 def _told_state(text: str, done: Completed) -> tuple[str, str]:
     if text.strip():
         return _answers.state(text)
@@ -345,10 +351,14 @@ def _told_state(text: str, done: Completed) -> tuple[str, str]:
     raise ResilientVmError(f"virsh domstate failed: {_sentence(done)}")
 
 
-def _job(text: str, done: Completed) -> Job | None:
+def _told_job(text: str, done: Completed) -> Job | None:
+    if text.strip() or any(text in done.stderr for text in (_NO_JOB, "domain is not running", *_NO_DOMAIN)):
+        return _job(text)
+    raise ResilientVmError(f"virsh backup-dumpxml failed: {_sentence(done)}")
+
+
+def _job(text: str) -> Job | None:
     if not text.strip():
-        if any(text in done.stderr for text in _NO_JOB):
-            return None
-        raise ResilientVmError(f"virsh can't tell whether there is a backup job: {_sentence(done)}")
+        return None
     server = ElementTree.fromstring(text).find("server")
     return Job("" if server is None else server.get("socket", ""))

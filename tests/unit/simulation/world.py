@@ -253,8 +253,8 @@ class World:
         if after["epoch"] != before["epoch"] and after["epoch"] not in self.moves:
             left = self.machines[before["active"]]
             # One that took it over may have been cut off before it laid any.
-            laid = left.domain is not None and os.path.exists(left.domain.disk)
-            content = Path(left.domain.disk).read_bytes() if laid and left.domain else b""
+            disk = left.domain.disk if left.domain else ""
+            content = Path(disk).read_bytes() if os.path.exists(disk) else b""
             self.moves[after["epoch"]] = (transition, content)
         return after
 

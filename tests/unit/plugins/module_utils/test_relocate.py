@@ -178,6 +178,13 @@ def test_a_copy_that_qemu_gave_up_is_said(host: Host) -> None:
         made.carry_on(moves, 0)
 
 
+def test_a_disk_that_is_taken_away_meanwhile_is_said(host: Host) -> None:
+    made, moves = begun(host)
+    show(host, domain())
+    with pytest.raises(ResilientVmError, match="QEMU gave up copying disk vda of erp"):
+        made.carry_on(moves, 0)
+
+
 def gone_over(host: Host, path: Path) -> None:
     """As another run, whose playbook was killed, leaves it: its module lives on for a while."""
     show(host, machine(host, source=str(path)))
