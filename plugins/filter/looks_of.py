@@ -14,8 +14,8 @@ name: looks_of
 short_description: What each machine saw
 version_added: 0.1.0
 description:
-  - Picks what M(edgecloud.resilient_vm.vm_look) returned out of the registered loop over C(failover_job) that collects
-    the answers of looks that were started on several machines at once.
+  - Picks what M(edgecloud.resilient_vm.vm_look) returned out of the registered loop over C(failover_job), each with the
+    machine's name in C(machine), that collects the answers of looks that were begun on several machines.
 author:
   - edgecloud.resilient_vm contributors (@edgecloud)
 positional: tried, active

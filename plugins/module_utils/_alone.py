@@ -38,7 +38,7 @@ from ._standbys import standbys_of
 from ._state import State
 from ._take import take_over
 from ._takeover import Decision, Facts
-from ._unwitnessed import ALLOW, GATEWAY
+from ._unwitnessed import ALLOW
 from ._virsh import Virsh
 
 __all__ = ["Alone", "Storage", "as_typed", "main"]
@@ -196,7 +196,7 @@ class Alone:
 
     def _look(self) -> dict[str, str]:
         wanted = [Target.of(each) for each in _takeover.targets(self.plan, self.host)]
-        return look([*wanted, *way_out(GATEWAY)], self.run, _PATIENCE_SECONDS)
+        return look([*wanted, *way_out()], self.run, _PATIENCE_SECONDS)
 
     def _has_fence(self, state: Mapping[str, Any] | None) -> bool:
         active = _takeover.hosts_of(self.plan, state)[0]

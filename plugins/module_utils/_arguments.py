@@ -9,7 +9,7 @@ from typing import Any
 
 from ._layout import DEFAULT_ROOT
 
-__all__ = ["checks_spec", "common_spec", "files_spec", "restored_spec", "vm_spec", "vms_spec"]
+__all__ = ["checks_spec", "common_spec", "files_spec", "look_spec", "restored_spec", "vm_spec", "vms_spec"]
 
 
 def common_spec() -> dict[str, Any]:
@@ -36,6 +36,18 @@ def checks_spec() -> dict[str, Any]:
     text = {"type": "str", "required": True}
     options = {"check": text, "passed": {"type": "bool", "required": True}, "said": text}
     return {"type": "list", "elements": "dict", "required": True, "options": options}
+
+
+def look_spec() -> dict[str, Any]:
+    """What is looked for from a machine."""
+    text = {"type": "str", "required": True}
+    target = {"name": text, "address": text, "port": {"type": "int", "required": True}}
+    return {
+        "targets": {"type": "list", "elements": "dict", "options": target},
+        "guest": {"type": "dict", "options": {"domain": text, "address": text}},
+        "gateway": {"type": "bool", "default": False},
+        "patience_seconds": {"type": "float", "default": 2.0},
+    }
 
 
 def files_spec() -> dict[str, Any]:

@@ -16,9 +16,11 @@ from typing import Any
 
 from ._process import Runner
 
-__all__ = ["Target", "accepts", "gateway", "look", "way_out"]
+__all__ = ["GATEWAY", "Target", "accepts", "gateway", "look", "way_out"]
 
 
+# Of what a host looks for that must not be the isolated one: its default gateway where nothing is configured.
+GATEWAY = "its gateway"
 # RTF_GATEWAY of linux/route.h.
 _THROUGH_A_GATEWAY = 2
 _DNS = 53
@@ -70,11 +72,10 @@ def gateway(path: str = "/proc/net/route") -> str | None:
     return None
 
 
-def way_out(name: str) -> list[Target]:
-    """This machine's default gateway, where it has one, to be looked for under that name. Many answer no echo, but name
-    service, or refuse it."""
+def way_out() -> list[Target]:
+    """This machine's default gateway, where it has one. Many answer no echo, but name service, or refuse it."""
     address = gateway()
-    return [Target(name, address, _DNS)] if address else []
+    return [Target(GATEWAY, address, _DNS)] if address else []
 
 
 def _connect(target: Target, patience_seconds: float) -> str:

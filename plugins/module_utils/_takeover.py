@@ -15,6 +15,7 @@ from . import _address, _clock, _evidence, _fence, _newer, _unwitnessed
 from ._domain import STOPPED
 from ._errors import ResilientVmError
 from ._human import human_age
+from ._look import GATEWAY
 from ._word import VALID_MINUTES, Word, parse
 
 __all__ = [
@@ -222,8 +223,7 @@ def _seen(plan: Mapping[str, Any], facts: Facts, active: str, taker: str) -> dic
         "seen_by_backup_storage": reaches(storage, active) if _answered(facts, storage) else None,
         "standby_sees_backup_storage": bool(reaches(taker, storage)),
         "standby_sees_witness": any(
-            reaches(taker, name)
-            for name in [_unwitnessed.GATEWAY, *(each["name"] for each in _unwitnessed.witnesses(plan, taker))]
+            reaches(taker, name) for name in [GATEWAY, *(each["name"] for each in _unwitnessed.witnesses(plan, taker))]
         ),
     }
 
@@ -356,7 +356,7 @@ def looks_of(answers: Mapping[str, Any], tried: Mapping[str, Any], active: str) 
     ``answers`` is the registered loop that collects what vm_look said on the machines, ``tried`` the registered task.
     """
     looks = {
-        answer["failover_job"]["failover_machine"]: dict(answer["seen"])
+        answer["failover_job"]["machine"]: dict(answer["seen"])
         for answer in answers.get("results") or []
         if "seen" in answer
     }

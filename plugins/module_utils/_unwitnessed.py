@@ -21,10 +21,8 @@ from ._evidence import Evidence
 from ._human import human_age
 from ._transitions import named
 
-__all__ = ["ALLOW", "GATEWAY", "WARNING", "Late", "caught_up", "known", "late", "offer", "remark", "told", "witnesses"]
+__all__ = ["ALLOW", "WARNING", "Late", "caught_up", "known", "late", "offer", "remark", "told", "witnesses"]
 
-# Of what a host looks for that must not be the isolated one: its default gateway where nothing is configured.
-GATEWAY = "its gateway"
 _STEPS = ("fail_over", "finish_failover")
 # Of a takeover that is about to be, or was, decided without the backup storage; the decision's fields are put in.
 WARNING = (

@@ -12,7 +12,8 @@ short_description: Tell what a machine is and what it knows of VMs
 version_added: 0.1.0
 description:
   - Runs on any of the three machines and answers for any number of VMs in one call.
-  - Nothing is written, not even for a moment.
+  - Nothing is written, not even for a moment; but for what O(look_for) finds, which waits under C(/run) until it is
+    asked for.
 author:
   - edgecloud.resilient_vm contributors (@edgecloud)
 extends_documentation_fragment:
@@ -42,6 +43,49 @@ options:
     description: Whether the machine tells of the newest image it stores of each VM.
     type: bool
     default: false
+  look_for:
+    description:
+      - What it begins to look for before it answers, as M(edgecloud.resilient_vm.vm_look) does, which tells what was
+        found.
+    type: dict
+    suboptions:
+      targets:
+        description: What to look for.
+        type: list
+        elements: dict
+        suboptions:
+          name:
+            description: Name in the result.
+            type: str
+            required: true
+          address:
+            description: Address or name.
+            type: str
+            required: true
+          port:
+            description: TCP port.
+            type: int
+            required: true
+      guest:
+        description: A machine of this host's libvirt that shall have an address.
+        type: dict
+        suboptions:
+          domain:
+            description: Name of the libvirt domain.
+            type: str
+            required: true
+          address:
+            description: Its address and a port, like V(192.0.2.80:443).
+            type: str
+            required: true
+      gateway:
+        description: Whether this machine's default gateway is looked for as well.
+        type: bool
+        default: false
+      patience_seconds:
+        description: How long it waits for an answer, in seconds.
+        type: float
+        default: 2.0
 """
 
 EXAMPLES = r"""
@@ -230,6 +274,11 @@ newest:
       instant: "2026-01-14T02:00:00Z"
       epoch: 1
       complete: true
+looking:
+  description: Under which name M(edgecloud.resilient_vm.vm_look) tells what was found.
+  returned: with O(look_for)
+  type: str
+  sample: 8f0c2a4e6b1d4f7a9c3e5d7b1a2f4c6e
 stops:
   description:
     - When this host last stopped each VM by itself, because it lives elsewhere or because nobody answered, why, and at
@@ -260,7 +309,7 @@ from typing import Any
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.edgecloud.resilient_vm.plugins.module_utils import _clock, _host
-from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._arguments import vms_spec
+from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._arguments import look_spec, vms_spec
 from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._errors import ResilientVmError
 from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._images import images_of
 from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._process import run
@@ -273,6 +322,7 @@ def argument_spec() -> dict[str, Any]:
         "libvirt": {"type": "bool", "default": True},
         "parts": {"type": "list", "elements": "str", "choices": ["images", "standbys"], "default": []},
         "newest": {"type": "bool", "default": False},
+        "look_for": {"type": "dict", "options": look_spec()},
     }
 
 
@@ -285,7 +335,16 @@ def part(name: str, wanted: dict[str, Any]) -> dict[str, Any]:
         return {"msg": str(error)}
 
 
+def begun(wanted: dict[str, Any]) -> str:
+    # Seldom asked for, and an import costs every call that reads it.
+    from ansible_collections.edgecloud.resilient_vm.plugins.module_utils import _looking
+
+    return _looking.begin(lambda: _looking.seen(wanted, run))
+
+
 def ask(params: dict[str, Any]) -> dict[str, Any]:
+    # First, since it takes the longest.
+    looking = {"looking": begun(params["look_for"])} if params["look_for"] else {}
     wanted = _host.layouts_of(params["vms"], params["root"])
     layouts = [layout for layout, _domain in wanted.values()]
     libvirt = _host.libvirt_of(run) if params["libvirt"] else None
@@ -301,6 +360,7 @@ def ask(params: dict[str, Any]) -> dict[str, Any]:
         **({"newest": _host.newest_of(layouts)} if params["newest"] else {}),
         "stops": _host.stops_of(layouts),
         "kept_aside": _host.kept_of(layouts),
+        **looking,
     }
 
 

@@ -14,6 +14,7 @@ description:
   - Tries a TCP connection to each target, where a refused one counts as an answer, and an echo where the machine has
     the program C(ping). All at once; takes as long as it has patience when a target is silent.
   - Doesn't ask for anything but an answer, and fails for no target.
+  - With O(job) it looks for nothing, but tells what a look found that M(edgecloud.resilient_vm.host_info) began.
   - With O(guest) it also asks, meanwhile, whether somebody uses a guest's IPv4 address in the networks of this host
     that the guest is attached to (by ARP probes, which claim nothing).
 author:
@@ -30,7 +31,6 @@ options:
     description: What to look for.
     type: list
     elements: dict
-    required: true
     suboptions:
       name:
         description: Name in the result.
@@ -66,6 +66,10 @@ options:
     description: How long it waits for an answer, in seconds.
     type: float
     default: 2.0
+  job:
+    description:
+      - The look to tell of, as RV(edgecloud.resilient_vm.host_info#module:looking) names it. It is told of once.
+    type: str
 """
 
 EXAMPLES = r"""
@@ -76,6 +80,10 @@ EXAMPLES = r"""
         address: 192.0.2.11
         port: 22
   register: looked
+
+- name: Tell what the look found that was begun beside another question
+  edgecloud.resilient_vm.vm_look:
+    job: "{{ asked.looking }}"
 """
 
 RETURN = r"""
@@ -106,46 +114,27 @@ address:
     unchecked: ""
 """
 
-from concurrent.futures import ThreadPoolExecutor
-
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.edgecloud.resilient_vm.plugins.module_utils import _clock
-from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._address import sighting
-from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._look import Target, look, way_out
+from ansible_collections.edgecloud.resilient_vm.plugins.module_utils import _looking
+from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._arguments import look_spec
+from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._errors import ResilientVmError
 from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._process import run
-from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._unwitnessed import GATEWAY
 
 
 def main() -> None:
-    target = {
-        "name": {"type": "str", "required": True},
-        "address": {"type": "str", "required": True},
-        "port": {"type": "int", "required": True},
-    }
     module = AnsibleModule(
-        {
-            "targets": {"type": "list", "elements": "dict", "required": True, "options": target},
-            "guest": {
-                "type": "dict",
-                "options": {"domain": {"type": "str", "required": True}, "address": {"type": "str", "required": True}},
-            },
-            "gateway": {"type": "bool", "default": False},
-            "patience_seconds": {"type": "float", "default": 2.0},
-        },
+        {**look_spec(), "job": {"type": "str"}},
+        mutually_exclusive=[("targets", "job")],
+        required_one_of=[("targets", "job")],
         supports_check_mode=True,
     )
-    began = _clock.iso(_clock.now())
     given = module.params
-    targets = [Target.of(each) for each in given["targets"]]
-    if given["gateway"]:
-        targets += way_out(GATEWAY)
-    guest = given["guest"]
-    with ThreadPoolExecutor(1) as beside:
-        address = beside.submit(sighting, guest["address"], guest["domain"], run) if guest else None
-        seen = look(targets, run, given["patience_seconds"])
-        found = {"address": address.result()} if address else {}
-    module.exit_json(changed=False, began=began, seen=seen, **found)
+    try:
+        found = _looking.outcome(given["job"], given["patience_seconds"]) if given["job"] else _looking.seen(given, run)
+    except ResilientVmError as error:
+        module.fail_json(msg=str(error))
+    module.exit_json(changed=False, **found)
 
 
 if __name__ == "__main__":

@@ -30,7 +30,7 @@ from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._claim impo
 from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._clock import iso, now
 from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._errors import ResilientVmError
 from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._layout import Layout
-from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._look import Target
+from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._look import GATEWAY, Target
 from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._process import Completed
 from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._state import State
 
@@ -71,7 +71,7 @@ class World:
         set_to(_claimed, "look", lambda targets, *_more: self.looked("c", targets))
         set_to(_alone, "standbys_of", lambda *_given: {"acme/erp": {"answered": True, "unfit": [], **held}})
         set_to(_alone._host, "domains_of", lambda *_given: {"acme/erp": self.domain})
-        set_to(_alone, "way_out", lambda name: [Target(name, "192.0.2.1", 53)])
+        set_to(_alone, "way_out", lambda: [Target(GATEWAY, "192.0.2.1", 53)])
         set_to(_alone.Itself, "ask", self.step(_alone.Itself.ask))
         set_to(_alone, "take_over", self.take_over)
         set_to(_alone, "intend", self.step(_promote.intend))

@@ -23,23 +23,32 @@ def _look(run: Run, without_c: bool) -> Generator[str, None, dict[str, Any]]:
     now = iso(world.control_now())
     yield "look | Ask the backup storage about the VM"
     hosts = {"c": run.fact("c", disks.facts, now)}
+    begun = _begin_to_look(run, "c")
     if without_c and not hosts["c"]["answered"]:
         yield "look | Ask the hosts where they may decide without it"
         hosts |= {name: run.fact(name, disks.facts, now) for name in "ab"}
     goes, comes = product.taker(world, hosts)
-    yield "look | Begin to look from both"
-    began = {name: iso(world.machines[name].now()) for name in ("c", comes)}
-    looks = look(run, ("c", comes), ("a", "b", "c"))
-    if comes in looks:
-        looks[comes]["its gateway"] = "answers an echo" if (comes, "gateway") not in world.cuts else ""
-    lie = world.machines[goes].up
-    yield "look | Try the active host from the control node"
-    looks[CONTROL] = {goes: "ssh answers" if world.reaches(CONTROL, goes) else ""}
     yield "look | Ask the host that would take it over, about its generations too"
     hosts[comes] = run.fact(comes, disks.facts, now)
     standbys = {comes: run.fact(comes, disks.standby_facts)}
+    begun |= _begin_to_look(run, comes)
+    if comes in begun:
+        begun[comes][1]["its gateway"] = "answers an echo" if (comes, "gateway") not in world.cuts else ""
+    lie = world.machines[goes].up
+    yield "look | Try the active host from the control node"
+    tried = {goes: "ssh answers" if world.reaches(CONTROL, goes) else ""}
+    yield "look | See what each of them saw"
+    told = {name: found for name, found in begun.items() if world.reaches(CONTROL, name)}
+    began = {name: when for name, (when, _seen) in told.items()}
+    looks = {**{name: seen for name, (_when, seen) in told.items()}, CONTROL: tried}
     # Whoever says now that the host is off is wrong.
     return {"hosts": hosts, "standbys": standbys, "looks": looks, "began": began, "fenced": [], "lie": lie}
+
+
+def _begin_to_look(run: Run, machine: str) -> dict[str, tuple[str, dict[str, str]]]:
+    """{machine: (when, what it sees)}, of one that could be asked."""
+    seen = look(run, (machine,), ("a", "b", "c"))
+    return {name: (iso(run.world.machines[name].now()), found) for name, found in seen.items()}
 
 
 def _fence(run: Run, goes: str, comes: str, without_c: bool) -> Generator[str, None, dict[str, Any]]:

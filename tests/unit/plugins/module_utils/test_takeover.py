@@ -279,7 +279,7 @@ def test_nothing_is_taken_over_while_anybody_sees_the_old_host(
     ],
 )
 def test_what_the_control_node_makes_of_an_attempt(tried: dict[str, Any], up: bool) -> None:
-    answers = {"results": [{"failover_job": {"failover_machine": "c"}, "seen": {"a": ""}}, {"skipped": True}]}
+    answers = {"results": [{"failover_job": {"machine": "c"}, "seen": {"a": ""}}, {"skipped": True}]}
     looks = looks_of(answers, tried, "a")
     assert looks["c"] == {"a": ""}
     assert bool(looks[CONTROL]["a"]) == up
