@@ -38,12 +38,12 @@ def checks_spec() -> dict[str, Any]:
     return {"type": "list", "elements": "dict", "required": True, "options": options}
 
 
-def look_spec() -> dict[str, Any]:
-    """What is looked for from a machine."""
+def look_spec(*, needed: bool) -> dict[str, Any]:
+    """What is looked for from a machine; ``needed``: nothing else can be wished for in its place."""
     text = {"type": "str", "required": True}
     target = {"name": text, "address": text, "port": {"type": "int", "required": True}}
     return {
-        "targets": {"type": "list", "elements": "dict", "options": target},
+        "targets": {"type": "list", "elements": "dict", "required": needed, "options": target},
         "guest": {"type": "dict", "options": {"domain": text, "address": text}},
         "gateway": {"type": "bool", "default": False},
         "patience_seconds": {"type": "float", "default": 2.0},

@@ -54,11 +54,17 @@ def seen(wanted: Mapping[str, Any], run: Runner) -> dict[str, Any]:
 def begin(find: Callable[[], Mapping[str, Any]], prefix: str = _PREFIX) -> str:
     """Have ``find`` answer in a process of its own; the name that ``outcome`` wants.
 
-    All that it needs must be imported: the module's own files are gone when the module has answered.
+    All that it needs must be imported: the module's own files are gone when the module has answered. Raises
+    ResilientVmError when this machine has no room for one process more.
     """
-    _forget(prefix)
     job = uuid.uuid4().hex
-    child = os.fork()
+    try:
+        _forget(prefix)
+        child = os.fork()
+    except OSError as error:
+        raise ResilientVmError(
+            f"this machine can't look for others ({error.strerror}); see to it and run again"
+        ) from error
     if child == 0:
         _apart(find, prefix + job)
     os.waitpid(child, 0)
@@ -91,8 +97,8 @@ def _apart(find: Callable[[], Mapping[str, Any]], path: str) -> NoReturn:
                 os.dup2(nothing, descriptor)
             try:
                 answer = find()
-            except (ResilientVmError, OSError) as error:
-                answer = {"msg": str(error)}
+            except Exception as error:  # noqa: BLE001 - whatever it is, somebody waits for word of it
+                answer = {"msg": f"{type(error).__name__}: {error}"}
             write_atomic(path, json.dumps(answer).encode(), 0o600)
     finally:
         os._exit(0)

@@ -178,6 +178,7 @@ def decide(plan: Mapping[str, Any], facts: Facts, confirm: str = "", scheduled: 
     if resumed and runs and (known.get("state") or {}).get("epoch") == epoch:
         # Started by a run that was cut off afterwards: it is the one whose guest answers, and only its end is missing.
         return Decision("take", f"{plan['vm']} runs on {taker} already", nonce="", **found)
+    _refuse_half_an_answer(plan, facts, active)
     # A run that was cut off after the change of state had the word for it: it was used then.
     word = None if resumed else parse(confirm, plan["vm"], active, epoch)
     power, fenced = _fence.verdict(facts.fenced)
@@ -207,6 +208,16 @@ def decide(plan: Mapping[str, Any], facts: Facts, confirm: str = "", scheduled: 
     # A host that is off needs nobody's word, which may be too old by now.
     nonce = word.nonce if word and power != _fence.OFF else ""
     return Decision(verdict.action, verdict.why, nonce=nonce, **found)
+
+
+def _refuse_half_an_answer(plan: Mapping[str, Any], facts: Facts, active: str) -> None:
+    """A machine that answers and doesn't tell what it sees is not one that is gone, for which others may stand in."""
+    for machine in facts.hosts:
+        if machine in (active, *facts.looks) or not _answered(facts, machine):
+            continue
+        raise ResilientVmError(
+            f"{plan['vm']} is not taken over: {machine} answered, but has not told whether it sees {active}; run again"
+        )
 
 
 def _seen(plan: Mapping[str, Any], facts: Facts, active: str, taker: str) -> dict[str, Any]:

@@ -12,8 +12,8 @@ short_description: Tell what a machine is and what it knows of VMs
 version_added: 0.1.0
 description:
   - Runs on any of the three machines and answers for any number of VMs in one call.
-  - Nothing is written, not even for a moment; but for what O(look_for) finds, which waits under C(/run) until it is
-    asked for.
+  - Nothing is written, not even for a moment; but for what O(look_for) finds, in check mode too, which waits under
+    C(/run) until it is asked for, or for ten minutes.
 author:
   - edgecloud.resilient_vm contributors (@edgecloud)
 extends_documentation_fragment:
@@ -53,6 +53,7 @@ options:
         description: What to look for.
         type: list
         elements: dict
+        required: true
         suboptions:
           name:
             description: Name in the result.
@@ -276,7 +277,7 @@ newest:
       complete: true
 looking:
   description: Under which name M(edgecloud.resilient_vm.vm_look) tells what was found.
-  returned: with O(look_for)
+  returned: with O(look_for), also when the module fails
   type: str
   sample: 8f0c2a4e6b1d4f7a9c3e5d7b1a2f4c6e
 stops:
@@ -322,7 +323,7 @@ def argument_spec() -> dict[str, Any]:
         "libvirt": {"type": "bool", "default": True},
         "parts": {"type": "list", "elements": "str", "choices": ["images", "standbys"], "default": []},
         "newest": {"type": "bool", "default": False},
-        "look_for": {"type": "dict", "options": look_spec()},
+        "look_for": {"type": "dict", "options": look_spec(needed=True)},
     }
 
 
@@ -343,8 +344,6 @@ def begun(wanted: dict[str, Any]) -> str:
 
 
 def ask(params: dict[str, Any]) -> dict[str, Any]:
-    # First, since it takes the longest.
-    looking = {"looking": begun(params["look_for"])} if params["look_for"] else {}
     wanted = _host.layouts_of(params["vms"], params["root"])
     layouts = [layout for layout, _domain in wanted.values()]
     libvirt = _host.libvirt_of(run) if params["libvirt"] else None
@@ -360,17 +359,20 @@ def ask(params: dict[str, Any]) -> dict[str, Any]:
         **({"newest": _host.newest_of(layouts)} if params["newest"] else {}),
         "stops": _host.stops_of(layouts),
         "kept_aside": _host.kept_of(layouts),
-        **looking,
     }
 
 
 def main() -> None:
     module = AnsibleModule(argument_spec(), supports_check_mode=True)
+    looking = {}
     try:
+        if module.params["look_for"]:
+            # First, since it takes the longest; what it finds is of use also when the rest can't be told.
+            looking["looking"] = begun(module.params["look_for"])
         answer = ask(module.params)
     except ResilientVmError as error:
-        module.fail_json(msg=str(error), **error.facts)
-    module.exit_json(changed=False, **answer)
+        module.fail_json(msg=str(error), **looking, **error.facts)
+    module.exit_json(changed=False, **answer, **looking)
 
 
 if __name__ == "__main__":

@@ -14,7 +14,8 @@ description:
   - Tries a TCP connection to each target, where a refused one counts as an answer, and an echo where the machine has
     the program C(ping). All at once; takes as long as it has patience when a target is silent.
   - Doesn't ask for anything but an answer, and fails for no target.
-  - With O(job) it looks for nothing, but tells what a look found that M(edgecloud.resilient_vm.host_info) began.
+  - With O(job) in place of O(targets) it looks for nothing, but tells what a look found that
+    M(edgecloud.resilient_vm.host_info) began, and forgets it, in check mode too.
   - With O(guest) it also asks, meanwhile, whether somebody uses a guest's IPv4 address in the networks of this host
     that the guest is attached to (by ARP probes, which claim nothing).
 author:
@@ -28,7 +29,7 @@ attributes:
     support: none
 options:
   targets:
-    description: What to look for.
+    description: What to look for. Either this or O(job).
     type: list
     elements: dict
     suboptions:
@@ -63,7 +64,8 @@ options:
     type: bool
     default: false
   patience_seconds:
-    description: How long it waits for an answer, in seconds.
+    description:
+      - How long it waits for an answer, in seconds. With O(job) as the look had it, to which 20 seconds are added.
     type: float
     default: 2.0
   job:
@@ -103,7 +105,7 @@ address:
   description:
     - Who uses the guest's address, C(mac) on C(device), empty for nobody; C(own) tells that it is the guest's own MAC
       address. C(unchecked) says why nobody could be asked.
-  returned: with O(guest)
+  returned: with O(guest), or when the look of O(job) had it
   type: dict
   sample:
     address: 192.0.2.80
@@ -124,14 +126,17 @@ from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._process im
 
 def main() -> None:
     module = AnsibleModule(
-        {**look_spec(), "job": {"type": "str"}},
+        {**look_spec(needed=False), "job": {"type": "str"}},
         mutually_exclusive=[("targets", "job")],
         required_one_of=[("targets", "job")],
         supports_check_mode=True,
     )
     given = module.params
     try:
-        found = _looking.outcome(given["job"], given["patience_seconds"]) if given["job"] else _looking.seen(given, run)
+        if given["job"] is None:
+            found = _looking.seen(given, run)
+        else:
+            found = _looking.outcome(given["job"], given["patience_seconds"])
     except ResilientVmError as error:
         module.fail_json(msg=str(error))
     module.exit_json(changed=False, **found)

@@ -1,7 +1,7 @@
 # Copyright (c) 2026, edgecloud.resilient_vm contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""One lab for all integration tests: three machines, two protected VMs that write all the time, one for faults."""
+"""The lab of the integration tests: three machines, two protected VMs that write all the time, one for faults."""
 
 from __future__ import annotations
 
@@ -32,8 +32,13 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Func
 
 @pytest.fixture(scope="session")
 def machines() -> Iterator[World]:
-    """Three fresh machines, gone at the end. With RVM_KEEP_LAB they stay, and serve the next run as they are."""
-    world = World(Path(os.environ.get("RVM_TEST_LAB", ROOT / ".dev/lab-test")))
+    """Three fresh machines, gone at the end. With RVM_KEEP_LAB they stay, and serve the next run as they are.
+
+    Where several processes share the tests (pytest -n), each has machines of its own.
+    """
+    state = Path(os.environ.get("RVM_TEST_LAB", ROOT / ".dev/lab-test"))
+    worker = os.environ.get("PYTEST_XDIST_WORKER")
+    world = World(state.with_name(f"{state.name}-{worker}") if worker else state)
     keep = bool(os.environ.get("RVM_KEEP_LAB"))
     if not keep:
         world.lab("destroy")

@@ -60,14 +60,23 @@ BASE_OPTIONS = (
 )
 
 
-def ensure_box_packages() -> None:
+def ensure_box_packages(lab: Lab) -> None:
     """Install on the box what the lab runs on it, and nothing when all of it is there."""
+    if _missing_packages():
+        # Several labs may start on one box, and apt waits for nobody where it reads its lists.
+        with cache_lock(lab, "box-packages"):
+            _install(_missing_packages())
+
+
+def _missing_packages() -> list[str]:
     search = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-    missing = sorted({pkg for program, pkg in BOX_PACKAGES.items() if not shutil.which(program, path=search)})
+    return sorted({pkg for program, pkg in BOX_PACKAGES.items() if not shutil.which(program, path=search)})
+
+
+def _install(missing: list[str]) -> None:
     if not missing:
         return
     log(f"installing on this box: {' '.join(missing)}")
-    # Several labs may start on one box; the second waits for the first one's apt.
     install = ["apt-get", "install", "-y", "-qq", "-o", "DPkg::Lock::Timeout=300", "--no-install-recommends", *missing]
     # A fresh box has no package lists; asking for them is slow, so only when they turn out to be missing or old.
     if not succeeds(install):

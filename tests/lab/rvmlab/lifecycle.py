@@ -43,7 +43,7 @@ def state_lock(lab: Lab) -> Iterator[None]:
 
 def prepare(lab: Lab, releases: Sequence[str]) -> None:
     """Install the box's packages and build what the cache lacks."""
-    ensure_box_packages()
+    ensure_box_packages(lab)
     for release in sorted(set(releases)):
         ensure_base(lab, release)
     ensure_kit(lab)

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
 import sys
@@ -66,8 +67,22 @@ def test_a_look_that_fails_says_why(prefix: str) -> None:
     def find() -> dict[str, Any]:
         raise ResilientVmError("libvirt is silent")
 
-    with pytest.raises(ResilientVmError, match="from this machine failed: libvirt is silent; run again"):
+    with pytest.raises(ResilientVmError, match=r"from this machine failed: .*libvirt is silent; run again"):
         _looking.outcome(_looking.begin(find, prefix), 5.0, prefix)
+
+
+def test_a_look_that_breaks_says_so_at_once(prefix: str) -> None:
+    with pytest.raises(ResilientVmError, match="failed: KeyError: 'targets'; run again"):
+        _looking.outcome(_looking.begin(lambda: _looking.seen({}, ping), prefix), 5.0, prefix)
+
+
+def test_a_machine_without_room_for_it_says_so(prefix: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full() -> int:
+        raise BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable")
+
+    monkeypatch.setattr(os, "fork", full)
+    with pytest.raises(ResilientVmError, match=r"can't look for others .Resource temporarily unavailable.; see to it"):
+        _looking.begin(dict, prefix)
 
 
 def test_one_that_never_answers_is_given_up(prefix: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -120,8 +135,16 @@ def test_one_module_begins_it_and_another_tells_of_it(
     began = run_module(host_info, asked)
     assert run_module(vm_look, {"job": began["looking"]})["seen"] == {}
     assert "looking" not in run_module(host_info, {**asked, "look_for": None})
+    # What was begun is of use also when the rest can't be told.
+    failed = run_module(host_info, {**asked, "now": "noon"})
+    assert failed["failed"] and run_module(vm_look, {"job": failed["looking"]})["seen"] == {}
 
 
-@pytest.mark.parametrize("given", [{}, {"targets": [], "job": "0" * 32}])
+@pytest.mark.parametrize("given", [{}, {"job": ""}, {"targets": [], "job": "0" * 32}])
 def test_it_looks_or_tells_of_a_look(run_module: Run, given: dict[str, Any]) -> None:
     assert run_module(vm_look, given)["failed"] is True
+
+
+def test_nothing_is_looked_for_without_targets(run_module: Run, tmp_path: Path) -> None:
+    asked = {"root": str(tmp_path), "libvirt": False, "vms": [], "look_for": {"gateway": True}}
+    assert "targets" in run_module(host_info, asked)["msg"]
