@@ -151,7 +151,7 @@ def test_what_it_had_written_is_kept_when_it_stands_by_again(harbour: Harbour) -
     world = harbour.world
     harbour.said("reprotect")
     assert [harbour.state(host) for host in ("a", "b", "c")] == [("b", "protected", 2)] * 3
-    kept = world.on("a", "ls /var/lib/libvirt/images/*.before-e2")
+    kept = world.on("a", f"ls /var/lib/libvirt/images/{VM}-*.before-e2")
     assert world.on("a", f"debugfs -R 'cat /late' {kept} 2>/dev/null") == "late"
     assert world.in_guest(VM, "cat /disk/vda/key", on="b") == "before"
     harbour.said("status")
