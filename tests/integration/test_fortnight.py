@@ -263,7 +263,7 @@ def test_every_day_takes_the_place_of_today_and_the_next_night_and_a_takeover_wo
         fortnight.check_guest(VM, "b", after)
     finally:
         world.lab("up", "a")
-        world.back_to_work([name for name in running if name != VM])
+        world.back_to_work([name for name in running if name not in (VM, WITHERED)])
 
 
 # Replaces blocks of a disk by random ones: what another image differs by.

@@ -50,16 +50,29 @@ def test_it_waits_for_what_takes_its_time(prefix: str) -> None:
     assert _looking.outcome(job, 5.0, prefix)["pid"] != os.getpid()
 
 
-def test_it_holds_nothing_of_who_began_it(prefix: str) -> None:
+def test_it_holds_nothing_of_who_began_it(prefix: str, tmp_path: Path) -> None:
     """Or the connection would stay open until it is over: a reader of its output sees the end at once."""
     program = (
-        "import sys, time\n"
+        "import os, sys, time\n"
         "from ansible_collections.edgecloud.resilient_vm.plugins.module_utils import _looking\n"
-        "print(_looking.begin(lambda: (time.sleep(2.0), {'seen': {}})[1], sys.argv[1]))\n"
+        "def find():\n"
+        "    while not os.path.exists(sys.argv[2]):\n"
+        "        time.sleep(0.01)\n"
+        "    return {'seen': {}}\n"
+        "print(_looking.begin(find, sys.argv[1]))\n"
     )
-    words = [sys.executable, "-c", program, prefix]
-    job = subprocess.run(words, stdout=subprocess.PIPE, check=True, text=True).stdout.strip()
+    go = tmp_path / "go"
+    done = subprocess.run(
+        [sys.executable, "-c", program, prefix, str(go)],
+        env={**os.environ, "PYTHONPATH": str(Path(_looking.__file__).parents[5])},
+        stdout=subprocess.PIPE,
+        check=True,
+        text=True,
+        timeout=60,
+    )
+    job = done.stdout.strip()
     assert not Path(prefix + job).exists(), "it was waited for"
+    go.touch()
     assert _looking.outcome(job, 5.0, prefix) == {"seen": {}}
 
 
