@@ -31,6 +31,8 @@ __all__ = ["AT_ONCE", "Answer", "Gate", "Opening", "ask", "boot", "call", "verdi
 TIMER = "resilient-vm-gate.timer"
 _CONFIGURATION = "/etc/resilient-vm"
 _ANSWER = re.compile(r"([1-9][0-9]{0,8}) (\S+)(?: (\S+))?")
+# What ssh says of a machine that it gets no connection to, whoever it is asked for.
+_NO_WAY = re.compile(r"ssh: connect to host .*|Connection to .* timed out")
 # Phases in which the other host has nothing to take the VM over with, by itself or otherwise.
 _NOBODY_STANDS_BY = ("failing_over", "failed_over", "reprotecting")
 AT_ONCE = 8
@@ -49,6 +51,11 @@ class Answer:
     said: str = ""
     # As that machine has it, or INTENDED.
     phase: str = ""
+
+    @property
+    def no_way(self) -> bool:
+        """The machine is out of reach, for every VM."""
+        return self.epoch is None and _NO_WAY.fullmatch(self.said) is not None
 
 
 @dataclass(frozen=True)
@@ -168,8 +175,9 @@ class Gate:
         if not dry:
             os.makedirs(self.registry.confirmed, 0o755, exist_ok=True)
         entries = self.registry.read()[0]
+        beyond: dict[Place, Answer] = {}
         with ThreadPoolExecutor(AT_ONCE) as several:
-            looked = several.map(lambda entry: self.opening(entry, dry), entries)
+            looked = several.map(lambda entry: self.opening(entry, dry, beyond), entries)
             return [opening for opening in looked if opening is not None]
 
     def open(self, name: str) -> None:
@@ -183,18 +191,18 @@ class Gate:
             why = "it is not the active host" if opening is None else opening.why
             raise ResilientVmError(f"the gate of this host stays closed for {name}: {why}")
 
-    def opening(self, entry: Entry, dry: bool = False) -> Opening | None:
+    def opening(self, entry: Entry, dry: bool = False, beyond: dict[Place, Answer] | None = None) -> Opening | None:
         """The same for one VM. None where another host is the active one: nothing is to be opened."""
         try:
             document = read_json(entry.state)
             if document is None:
                 return Opening(entry, False, f"{entry.state} of {entry.name} is missing; run the site playbook")
             state = State.from_json(document, entry.state)
-            return self._opening(entry, state, dry) if state.active == entry.host else None
+            return self._opening(entry, state, dry, beyond) if state.active == entry.host else None
         except ResilientVmError as error:
             return Opening(entry, False, str(error))
 
-    def _opening(self, entry: Entry, state: State, dry: bool) -> Opening:
+    def _opening(self, entry: Entry, state: State, dry: bool, beyond: dict[Place, Answer] | None) -> Opening:
         if state.phase in CLOSED:
             return Opening(entry, False, f"{entry.name} is in phase {state.phase}", final=True)
         boot = self.boot_id()
@@ -202,7 +210,7 @@ class Gate:
         known = read_json(path) or {}
         if (known.get("boot_id"), known.get("epoch")) == (boot, state.epoch):
             return Opening(entry, True, known["why"], final=True)
-        is_open, final, why = self._verdict(entry, state)
+        is_open, final, why = self._verdict(entry, state, beyond)
         if is_open and not dry:
             when = _clock.iso(self.now())
             write_json(path, {"boot_id": boot, "epoch": state.epoch, "why": why, "when": when}, 0o644)
@@ -214,15 +222,21 @@ class Gate:
         is_open, _final, why = self._verdict(entry, state)
         return "" if is_open else why
 
-    def _verdict(self, entry: Entry, own: State) -> tuple[bool, bool, str]:
-        return verdict(own, self.answers(entry, own), entry.start_unconfirmed, entry.lost)
+    def _verdict(self, entry: Entry, own: State, beyond: dict[Place, Answer] | None = None) -> tuple[bool, bool, str]:
+        return verdict(own, self.answers(entry, own, beyond), entry.start_unconfirmed, entry.lost)
 
-    def answers(self, entry: Entry, own: State) -> list[Answer]:
-        """What the machines that know of a VM say of it, asked in turn until one of them settles it."""
+    def answers(self, entry: Entry, own: State, beyond: dict[Place, Answer] | None = None) -> list[Answer]:
+        """What the machines that know of a VM say of it, asked in turn until one of them settles it.
+
+        Whoever asks for many VMs keeps in ``beyond`` which machines are out of reach: each would wait for them again.
+        """
+        beyond = {} if beyond is None else beyond
         answers: list[Answer] = []
         for place in entry.ask:
-            answer = ask(entry, place, self.run, self.configuration)
+            answer = beyond.get(place) or ask(entry, place, self.run, self.configuration)
             answers.append(answer)
+            if answer.no_way:
+                beyond[place] = answer
             if answer.epoch is not None and (answer.epoch > own.epoch or _suffice(own, answers[-1:])):
                 break
         return answers

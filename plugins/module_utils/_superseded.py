@@ -9,7 +9,9 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
+from typing import Callable
 
 from . import _journal, _self_stop
 from ._domain import STOPPED
@@ -17,39 +19,63 @@ from ._errors import ResilientVmError
 from ._files import locked, read_json
 from ._gate import AT_ONCE, TIMER, Answer, Gate
 from ._layout import Layout
-from ._registry import Entry
+from ._registry import Entry, Place
 from ._state import State
 from ._virsh import Virsh
 
-__all__ = ["stop"]
+__all__ = ["look", "stop"]
 
 _DIVERGED = "what it wrote here since then is on its disks only"
+# A look that nobody answers takes up to ten seconds more, and the next turn is a minute after this one.
+_PATIENCE_SECONDS = 40.0
+_PAUSE_SECONDS = 5.0
 
 
-def stop(gate: Gate) -> int:
+def stop(gate: Gate, sleep: Callable[[float], None] = time.sleep, clock: Callable[[], float] = time.monotonic) -> int:
     """Ask about every VM that is active here; close the gate of what moved, and stop it. What a playbook has told of
-    meanwhile is stopped as well. The unit's exit code."""
+    meanwhile is stopped as well. The unit's exit code.
+
+    Where nobody at all answers, this host may be cut off, and its VM taken over: it asks on until its next turn, so as
+    to hear of it as soon as it can.
+    """
+    until = clock() + _PATIENCE_SECONDS
+    told: list[str] = []
+    while True:
+        problems, alone = look(gate)
+        new = [problem for problem in problems if problem not in told]
+        sys.stderr.write("".join(f"resilient-vm: {problem}\n" for problem in new))
+        told += new
+        if not alone or clock() >= until:
+            return 1 if told else 0
+        sleep(_PAUSE_SECONDS)
+
+
+def look(gate: Gate) -> tuple[list[str], bool]:
+    """(what was stopped or went wrong, whether nobody answers for one that may run here)."""
+    beyond: dict[Place, Answer] = {}
     with ThreadPoolExecutor(AT_ONCE) as several:
-        problems = list(several.map(lambda entry: _look(gate, entry), gate.registry.read()[0]))
-    sys.stderr.write("".join(f"resilient-vm: {problem}\n" for problem in problems if problem))
-    return 1 if any(problems) else 0
+        looked = list(several.map(lambda entry: _look(gate, entry, beyond), gate.registry.read()[0]))
+    return [problem for problem, _alone in looked if problem], any(alone for _problem, alone in looked)
 
 
-def _look(gate: Gate, entry: Entry) -> str:
+def _look(gate: Gate, entry: Entry, beyond: dict[Place, Answer]) -> tuple[str, bool]:
     try:
         state = State.from_json(read_json(entry.state), entry.state)
         if state.active != entry.host:
-            return _left(gate, entry, state)
-        answers = gate.answers(entry, state)
+            return _left(gate, entry, state), False
+        answers = gate.answers(entry, state, beyond)
         told = _told(answers, state)
         if told:
             _close(gate, entry)
-            return _destroyed(gate, entry, state, f"{told}; {_DIVERGED}")
+            return _destroyed(gate, entry, state, f"{told}; {_DIVERGED}"), False
         # What this host took over by itself nobody can confirm, nor run elsewhere.
         stops = entry.self_stop_seconds and state.unwitnessed is None
-        return _alone(gate, entry, state, answers) if stops else ""
+        said = _alone(gate, entry, state, answers) if stops else ""
+        # Only what was confirmed can run.
+        may_run = os.path.exists(gate.registry.confirmation(entry.uuid))
+        return said, may_run and not any(answer.epoch is not None for answer in answers)
     except ResilientVmError as error:
-        return str(error)
+        return str(error), False
 
 
 def _told(answers: list[Answer], own: State) -> str:

@@ -34,10 +34,12 @@ CLOSED = "resilient-vm keeps the gate closed: "
 
 @dataclass
 class Office:
-    """Two VMs of which there is an image of last night; one wrote on until its host died."""
+    """Two VMs of which there is an image of last night; one wrote all the time until its host died."""
 
     world: World
     inventory: Path
+    # What its guest had counted to before that night's snapshot, and after it.
+    counted: tuple[int, int] = (0, 0)
 
     def play(self, name: str, vm: str, *options: str, expect: int = 0, **variables: Any) -> Played:
         variables.setdefault("now", MORNING)
@@ -115,14 +117,16 @@ def office(machines: World, tmp_path_factory: pytest.TempPathFactory) -> Iterato
     office = Office(machines, extra)
     machines.lab("exec", "c", "install", "-m", "755", "/dev/stdin", "/usr/local/bin/nsupdate", stdin=NSUPDATE)
     running = machines.on("a", "virsh list --name").split()
-    machines.lab("guest", "create", "a", BOOKS, "--kind", "two-disk", "--rate", "0", "--start")
+    machines.lab("guest", "create", "a", BOOKS, "--kind", "two-disk", "--rate", "64", "--start")
     machines.lab("guest", "create", "a", SPARE, "--kind", "tiny", "--start")
     machines.on("a", f"virsh autostart {BOOKS}")
     machines.protect(extra, *VMS)
     machines.in_guest(BOOKS, f"dd if=/dev/urandom of=/disk/vda/ballast bs=1M count={BALLAST_MIB} 2>&1")
     machines.in_guest(BOOKS, "echo httpd -p 80 > /disk/vda/up; sh /disk/vda/up")
     machines.in_guest(BOOKS, "echo before > /disk/vda/key; echo before > /disk/vdb/key; sync")
+    before = int(machines.in_guest(BOOKS, "cat /disk/vda/counter"))
     office.play("daily", ",".join(VMS), now=NIGHT)
+    office.counted = (before, int(machines.in_guest(BOOKS, "cat /disk/vda/counter")))
     machines.in_guest(BOOKS, "echo after > /disk/vda/late; sync")
     yield office
     machines.lab("up", "a", "b")
@@ -181,6 +185,12 @@ def test_b_takes_it_over_when_an_operator_vouches_for_a(office: Office) -> None:
     in_guest = office.world.in_guest
     assert in_guest(BOOKS, "cat /disk/vda/key /disk/vdb/key", on="b").split() == ["before", "before"]
     assert "late" not in in_guest(BOOKS, "ls /disk/vda", on="b").split()
+    # All it wrote before the snapshot, on both disks as they were at one instant, and from there it counts on.
+    taken = [f"{STORE}/{BOOKS}/current/{disk}.raw" for disk in ("vda", "vdb")]
+    first, second = map(int, office.world.lab("guest", "counters", "--on", "b", *taken).split())
+    before, after = office.counted
+    assert before <= second <= first <= min(second + 1, after)
+    assert int(in_guest(BOOKS, "cat /disk/vda/counter; writerctl 0 >&2", on="b")) >= first
     for host in ("b", "c"):
         assert (office.state(host, BOOKS)["active"], office.state(host, BOOKS)["phase"]) == ("b", "failed_over")
     steps = [("fail_over", 2, "b"), ("finish_failover", 2, "b")]

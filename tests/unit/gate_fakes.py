@@ -33,17 +33,20 @@ class World:
     running: set[str] = field(default_factory=set)
     broken: str = ""
     defined: bool = True
+    silent: str = "ssh: connect to host {} port 22: No route to host"
     asked: list[str] = field(default_factory=list)
     stopped: list[str] = field(default_factory=list)
     started: list[str] = field(default_factory=list)
     clock: float = 0.0
+    # What the others answer from an instant of the clock on.
+    later: dict[float, dict[str, str]] = field(default_factory=dict)
 
     def run(self, argv: list[str], **_options: Any) -> Completed:
         if argv[0] == "ssh":
             address = argv[-2].partition("@")[2]
             self.asked.append(address)
             said = self.answers.get(address)
-            return Completed(0, said, "") if said else Completed(255, "", "ssh: connect: No route to host\n")
+            return Completed(0, said, "") if said else Completed(255, "", self.silent.format(address) + "\n")
         if argv[0] == "systemctl":
             (self.stopped if argv[1] == "stop" else self.started).append(argv[-1])
             return Completed(0, "", "")
@@ -70,11 +73,15 @@ class World:
         (self.place / "boot_id").write_text(name)
         self.running.clear()
 
-    def boot_unit(self) -> int:
-        def sleep(seconds: float) -> None:
-            self.clock += seconds
+    def sleep(self, seconds: float) -> None:
+        self.clock += seconds
+        for at, answers in list(self.later.items()):
+            if self.clock >= at:
+                self.answers = answers
+                del self.later[at]
 
-        return _gate.boot(self.gate, sleep, lambda: self.clock)
+    def boot_unit(self) -> int:
+        return _gate.boot(self.gate, self.sleep, lambda: self.clock)
 
     def hook(self) -> int:
         xml = f"<domain><uuid>{UUID}</uuid></domain>".encode()

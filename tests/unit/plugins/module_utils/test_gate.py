@@ -164,7 +164,10 @@ def test_while_nobody_answers_it_stays_closed_and_is_started_later(
 ) -> None:
     world.answers.clear()
     assert world.boot_unit() == 1
-    assert "c: ssh: connect: No route to host; b: ssh: connect: No route to host" in capsys.readouterr().err
+    assert (
+        "(c: ssh: connect to host 192.0.2.13 port 22: No route to host; b: ssh: connect to host "
+        in capsys.readouterr().err
+    )
     assert not world.running and world.hook() == 1 and not world.stopped
     world.answers["192.0.2.13"] = "3 a protected\n"
     assert world.boot_unit() == 1

@@ -32,8 +32,13 @@ def world(tmp_path: Path) -> World:
     return world
 
 
+def turn(world: World) -> int:
+    """The unit's turn."""
+    return _superseded.stop(world.gate, world.sleep, lambda: world.clock)
+
+
 def test_while_it_is_the_active_host_nothing_happens(world: World, capsys: pytest.CaptureFixture[str]) -> None:
-    assert _superseded.stop(world.gate) == 0
+    assert turn(world) == 0
     assert world.asked == ["192.0.2.13", "192.0.2.12"]
     assert world.running == {UUID} and world.hook() == 0
     assert capsys.readouterr().err == ""
@@ -44,12 +49,12 @@ def test_what_moved_is_stopped_once_and_never_started_again(
     world: World, address: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     world.answers = {address: "4 b\n"}
-    assert _superseded.stop(world.gate) == 1
+    assert turn(world) == 1
     assert not world.running and world.hook() == 1
     assert "acme/erp was stopped on a: " in capsys.readouterr().err
     [entry] = _journal.read(str(world.place / "acme" / "erp" / "journal.jsonl"))
     assert (entry["what"], entry["epoch"], entry["active"]) == ("stop", 3, "a")
-    assert _superseded.stop(world.gate) == 0
+    assert turn(world) == 0
     assert world.boot_unit() == 0
     assert not world.running and world.hook() == 1
 
@@ -58,7 +63,7 @@ def test_what_the_other_host_took_over_by_itself_is_stopped_though_the_storage_k
     world: World, capsys: pytest.CaptureFixture[str]
 ) -> None:
     world.answers["192.0.2.12"] = "4 b failed_over\n"
-    assert _superseded.stop(world.gate) == 1
+    assert turn(world) == 1
     assert not world.running and world.hook() == 1
     assert "b says b is active since epoch 4" in capsys.readouterr().err
 
@@ -66,7 +71,7 @@ def test_what_the_other_host_took_over_by_itself_is_stopped_though_the_storage_k
 def test_the_gate_of_what_was_off_when_it_moved_closes_too(world: World) -> None:
     world.running.clear()
     world.answers["192.0.2.13"] = "4 b\n"
-    assert _superseded.stop(world.gate) == 0
+    assert turn(world) == 0
     assert world.hook() == 1
 
 
@@ -74,7 +79,7 @@ def test_what_is_no_longer_defined_here_leaves_nothing_to_stop(world: World) -> 
     """Its disks were taken to another host by hand; asked every minute, this is no failure."""
     world.defined = False
     world.answers["192.0.2.13"] = "4 b\n"
-    assert _superseded.stop(world.gate) == 0
+    assert turn(world) == 0
     assert world.hook() == 1
 
 
@@ -82,7 +87,7 @@ def test_what_is_no_longer_defined_here_leaves_nothing_to_stop(world: World) -> 
 def test_silence_or_anything_but_a_higher_epoch_elsewhere_stops_nothing(world: World, said: dict[str, str]) -> None:
     """The backup storage that was put back to an older day knows less than this host."""
     world.answers = said
-    assert _superseded.stop(world.gate) == 0
+    assert turn(world) == 0
     assert world.running == {UUID} and world.hook() == 0
 
 
@@ -96,10 +101,10 @@ def test_what_runs_on_where_a_playbook_told_that_it_moved_is_stopped(
     world: World, capsys: pytest.CaptureFixture[str]
 ) -> None:
     moves(world)
-    assert _superseded.stop(world.gate) == 1
+    assert turn(world) == 1
     assert not world.running and not world.asked
     assert "acme/erp was stopped on a: b is active since epoch 4" in capsys.readouterr().err
-    assert _superseded.stop(world.gate) == 0
+    assert turn(world) == 0
 
 
 def test_a_host_that_only_stands_by_asks_nobody_and_nothing(world: World) -> None:
@@ -107,7 +112,7 @@ def test_a_host_that_only_stands_by_asks_nobody_and_nothing(world: World) -> Non
     world.boots("two")
     Path(world.gate.registry.confirmation(UUID)).unlink()
     world.running.add("what libvirt is not asked about")
-    assert _superseded.stop(world.gate) == 0
+    assert turn(world) == 0
     assert not world.asked
 
 
@@ -117,7 +122,7 @@ def test_a_damaged_document_is_told_and_keeps_no_other_vm_running(
     other = "11111111-2222-4333-8444-555555555555"
     world.register(uuid=other, vm="crm", state=str(world.place / "nothing.json"))
     world.answers["192.0.2.13"] = "4 b\n"
-    assert _superseded.stop(world.gate) == 1
+    assert turn(world) == 1
     assert "nothing.json" in capsys.readouterr().err
     assert not world.running
 
@@ -136,8 +141,9 @@ def minutes(world: World, count: int) -> list[int]:
     """A look every minute."""
     codes = []
     for _minute in range(count):
-        codes.append(_superseded.stop(world.gate))
-        world.clock += 60
+        begun = world.clock
+        codes.append(turn(world))
+        world.clock = begun + 60
     return codes
 
 
@@ -156,7 +162,10 @@ def test_where_it_is_wished_a_host_that_hears_of_nobody_stops_its_vm(
     assert minutes(world, 3) == [1, 0, 0]
     assert not world.running and world.hook() == 1
     said = capsys.readouterr().err
-    assert "acme/erp was stopped on a: nobody answered for 600 s (c: ssh: connect: No route to host; b: ssh:" in said
+    assert (
+        "acme/erp was stopped on a: nobody answered for 600 s (c: ssh: connect to host 192.0.2.13 port 22: No route to"
+        in said
+    )
     [entry] = _journal.read(str(world.place / "acme" / "erp" / "journal.jsonl"))
     assert (entry["what"], entry["epoch"], entry["active"]) == ("stop", 3, "a")
 
@@ -210,7 +219,7 @@ def test_it_is_not_started_again_where_it_was_taken_over_meanwhile(world: World)
     minutes(world, 12)
     world.answers = {"192.0.2.13": "4 b\n"}
     assert world.boot_unit() == 0
-    assert _superseded.stop(world.gate) == 0
+    assert turn(world) == 0
     assert not world.running and world.hook() == 1
 
 
@@ -238,7 +247,7 @@ def test_a_kill_between_its_steps_leaves_no_vm_that_nobody_starts_again(
 
     monkeypatch.setattr(_superseded, "_destroyed", killed)
     with pytest.raises(KeyboardInterrupt):
-        _superseded.stop(world.gate)
+        turn(world)
     monkeypatch.undo()
     minutes(world, 1)
     assert not world.running
@@ -265,3 +274,90 @@ def test_a_gate_that_looks_while_it_is_being_stopped_leaves_it_to_be_started(
     assert not world.running
     assert world.boot_unit() == 0
     assert world.running == {UUID}
+
+
+# where many VMs ask
+
+
+def another(world: World, number: int) -> str:
+    """One more VM that lives here and was confirmed, running."""
+    uuid = f"11111111-2222-4333-8444-{number:012}"
+    home = world.place / "acme" / f"vm{number}"
+    home.mkdir(parents=True)
+    (home / "lock").touch()
+    (home / "state.json").write_text(json.dumps(replace(OWN, vm=f"vm{number}", uuid=uuid).as_dict()))
+    world.register(uuid=uuid, vm=f"vm{number}", state=str(home / "state.json"))
+    (world.place / "confirmed" / f"{uuid}.json").write_text("{}")
+    world.running.add(uuid)
+    return uuid
+
+
+def test_a_host_that_was_cut_off_stops_what_moved_within_seconds_of_its_return(world: World) -> None:
+    world.answers.clear()
+    world.later = {world.clock + 21: {"192.0.2.13": "4 b\n"}}
+    assert turn(world) == 1
+    assert not world.running and world.clock == 25
+
+
+def test_it_asks_on_until_shortly_before_its_next_turn(world: World) -> None:
+    world.answers.clear()
+    assert turn(world) == 0
+    assert world.clock == 40 and world.running == {UUID}
+
+
+@pytest.mark.parametrize("answering", ["192.0.2.13", "192.0.2.12"])
+def test_while_anybody_answers_a_look_a_turn_is_enough(world: World, answering: str) -> None:
+    world.answers = {answering: "3 a protected\n"}
+    assert turn(world) == 0
+    assert world.clock == 0
+
+
+def test_nobody_is_waited_for_where_nothing_can_run(world: World) -> None:
+    world.answers.clear()
+    Path(world.gate.registry.confirmation(UUID)).unlink()
+    assert turn(world) == 0
+    assert world.clock == 0
+
+
+def test_what_goes_wrong_is_told_once_a_turn(world: World, capsys: pytest.CaptureFixture[str]) -> None:
+    world.register(uuid="11111111-2222-4333-8444-555555555555", vm="crm", state=str(world.place / "nothing.json"))
+    (world.place / "nothing.json").write_text("{")
+    world.answers.clear()
+    assert turn(world) == 1
+    assert world.clock == 40 and capsys.readouterr().err.count("nothing.json") == 1
+
+
+def test_a_machine_out_of_reach_is_not_waited_for_by_every_vm(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Five seconds each, times a hundred VMs: nothing that moved would be heard of in time."""
+    monkeypatch.setattr(_superseded, "AT_ONCE", 1)
+    moved = [another(world, number) for number in range(5)][-1]
+    del world.answers["192.0.2.13"]
+    assert turn(world) == 0
+    assert world.asked.count("192.0.2.13") == 1 and world.asked.count("192.0.2.12") == 6
+    # The next turn asks it again.
+    world.answers["192.0.2.13"] = "4 b\n"
+    assert turn(world) == 1
+    assert moved not in world.running
+
+
+@pytest.mark.parametrize(
+    ("silent", "again"),
+    [
+        ("ssh: connect to host {} port 22: Connection timed out", False),
+        ("Connection to {} port 22 timed out", False),
+        # Another VM's key may be another matter.
+        ("rvm-acme@{}: Permission denied (publickey).", True),
+        ("Connection closed by {} port 22", True),
+    ],
+)
+def test_a_gate_waits_once_for_a_machine_out_of_reach(
+    world: World, monkeypatch: pytest.MonkeyPatch, silent: str, again: bool
+) -> None:
+    monkeypatch.setattr(_gate, "AT_ONCE", 1)
+    for number in range(3):
+        another(world, number)
+    world.boots("two")
+    world.silent = silent
+    world.answers.clear()
+    world.gate.openings()
+    assert world.asked.count("192.0.2.13") == (4 if again else 1)
