@@ -30,6 +30,7 @@ __all__ = [
     "read_json",
     "reflink_works",
     "remove_tree",
+    "waited",
     "write_atomic",
     "write_json",
     "zero_range",
@@ -150,6 +151,18 @@ def locked(path: str, purpose: str) -> Iterator[None]:
             ) from error
         os.ftruncate(descriptor, 0)
         os.pwrite(descriptor, f"{purpose} (process {os.getpid()})\n".encode(), 0)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+@contextlib.contextmanager
+def waited(path: str) -> Iterator[None]:
+    """Hold a lock that everybody holds for moments only, once whoever holds it is done. Makes its folder."""
+    os.makedirs(os.path.dirname(path), 0o755, exist_ok=True)
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
         yield
     finally:
         os.close(descriptor)

@@ -9,19 +9,16 @@ run bit is passed over in silence. No file tells; only trying does.
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Callable
 from xml.etree import ElementTree
 
 from ._backup_path import best_type
 from ._errors import ResilientVmError
-from ._files import write_atomic
+from ._files import waited, write_atomic
 from ._hook import SAYS
 from ._process import Runner
 from ._registry import PROBE, Entry, Registry
@@ -76,7 +73,8 @@ class GateProof:
         Raises ResilientVmError when libvirt starts what the gate refuses.
         """
         virsh = Virsh(self.run)
-        with self._alone():
+        # Runs for several VMs prove the same gate; each waits for the other, which takes a second.
+        with waited(os.path.join(self.registry.confirmed, "lock")):
             if self._refused(virsh):
                 return False
             if may_restart:
@@ -87,17 +85,6 @@ class GateProof:
             "libvirt on this host starts machines that the gate refuses to start: it could run a VM twice; run the "
             f"site playbook, which lays {self.hook} anew and restarts libvirtd (running guests go on)"
         )
-
-    @contextmanager
-    def _alone(self) -> Iterator[None]:
-        """Runs for several VMs prove the same gate; each waits for the other, which takes a second."""
-        os.makedirs(self.registry.confirmed, 0o755, exist_ok=True)
-        descriptor = os.open(os.path.join(self.registry.confirmed, "lock"), os.O_RDWR | os.O_CREAT, 0o600)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
-            yield
-        finally:
-            os.close(descriptor)
 
     def _refused(self, virsh: Virsh) -> bool:
         file = os.path.join(self.registry.confirmed, "probe.xml")

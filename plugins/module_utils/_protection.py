@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 import os
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -19,7 +19,7 @@ from typing import Any
 from . import _drill, _journal, _lend
 from ._doors import Peer, machine_name, merge_authorized, merge_known_hosts, public_key
 from ._errors import ResilientVmError
-from ._files import locked, read_json, reflink_works
+from ._files import locked, read_json, reflink_works, waited
 from ._layout import DEFAULT_RUNTIME, Layout
 from ._process import Runner
 from ._registry import Entry, Place, Registry
@@ -133,6 +133,10 @@ class Protection:
 
     def present(self, vms: list[Vm], peers: dict[str, Peer]) -> None:
         """Lay what these VMs need here; ``peers`` are the machines whose host keys get pinned."""
+        with self._alone():
+            self._present(vms, peers)
+
+    def _present(self, vms: list[Vm], peers: dict[str, Peer]) -> None:
         self._check_root()
         self.tree.folder(self.machine.root, 0o711)
         if self._hypervisor:
@@ -150,6 +154,10 @@ class Protection:
 
     def absent(self, vms: list[Vm], erase_images: bool) -> None:
         """Forget these VMs. ``kept`` names the images and generations that stay, all unless to be erased."""
+        with self._alone():
+            self._absent(vms, erase_images)
+
+    def _absent(self, vms: list[Vm], erase_images: bool) -> None:
         for vm in vms:
             try:
                 with ExitStack() as stack:
@@ -160,6 +168,10 @@ class Protection:
                 self.problems.append(str(error))
         for layout in {vm.layout.home: vm.layout for vm in vms}.values():
             self._leave_home(layout)
+
+    def _alone(self) -> AbstractContextManager[None]:
+        """Runs for several VMs share the files of keys that are let in and of pinned ones, which each writes anew."""
+        return nullcontext() if self.tree.dry else waited(os.path.join(self.machine.runtime, "protection.lock"))
 
     def result(self, keys_of_host: list[str]) -> dict[str, Any]:
         """What the module returns."""

@@ -5,9 +5,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import stat
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 from pathlib import Path
@@ -339,6 +342,35 @@ def test_a_root_without_reflink_stops_before_anything_is_laid(world: World, monk
     assert not world.root.exists()
     world.allow_full_copies = True
     assert world.do()["changed"]
+
+
+@pytest.mark.parametrize("forgotten", [True, False])
+def test_two_runs_for_vms_of_one_customer_undo_nothing_of_each_other(
+    storage: World, monkeypatch: pytest.MonkeyPatch, forgotten: bool
+) -> None:
+    """They share the file of keys that are let in. Each is held where it has read that file, until the other one has
+    read it too, or could not."""
+    names = ("erp", "crm")
+    if forgotten:
+        replace(storage, names=names).do()
+    both = threading.Barrier(2)
+    read = _protection.read_text
+
+    def slowly(path: str) -> str:
+        found = read(path)
+        if path.endswith("authorized_keys"):
+            with contextlib.suppress(threading.BrokenBarrierError):
+                both.wait(timeout=0.5)
+        return found
+
+    monkeypatch.setattr(_protection, "read_text", slowly)
+    runs = [replace(storage, names=(name,)) for name in names]
+    with ThreadPoolExecutor(2) as several:
+        done = list(several.map(lambda run: run.do(state="absent" if forgotten else "present"), runs))
+    assert [result["problems"] for result in done] == [[], []]
+    doors = storage.root / "acme" / ".ssh" / "authorized_keys"
+    let_in = doors.read_text() if doors.exists() else ""
+    assert [f"acme/{name} " in let_in for name in names] == [not forgotten] * 2
 
 
 def test_libvirt_may_be_absent_in_check_mode_only(hypervisor: World) -> None:
