@@ -282,7 +282,7 @@ def test_a_machine_with_another_host_key_than_the_pinned_one_is_not_talked_to_un
 
 
 def test_a_schedule_starts_every_vm_at_its_own_minute(world: World, tmp_path: Path) -> None:
-    """C stands in for a control node, since this one may have no systemd."""
+    """C stands in for a control node, since this one may have no systemd. It serves two customers."""
     play = {
         "name": "Schedule",
         "hosts": "c",
@@ -290,7 +290,7 @@ def test_a_schedule_starts_every_vm_at_its_own_minute(world: World, tmp_path: Pa
         "roles": ["edgecloud.resilient_vm.control_schedule"],
         "vars": {
             "control_schedule_folder": "/tmp",
-            "control_schedule_inventory": "/tmp/one customer",
+            "control_schedule_inventories": ["/tmp/one customer", "/tmp/more"],
             "control_schedule_ansible_playbook": "/usr/bin/echo",
             "control_schedule_user": "root",
         },
@@ -300,22 +300,34 @@ def test_a_schedule_starts_every_vm_at_its_own_minute(world: World, tmp_path: Pa
     def run(*options: str, **variables: object) -> Played:
         return world.play_file(tmp_path / "play.yml", *options, "-e", json.dumps(variables))
 
+    def timers() -> list[str]:
+        return world.on("c", "ls /etc/systemd/system/timers.target.wants | grep resilient-vm-daily || true").split()
+
     before = tree(world, "c")
     assert run("--check").changed > 0
     assert tree(world, "c") == before
     run()
     assert run().changed == 0
-    starts = world.on("c", "systemctl show -P NextElapseUSecRealtime 'resilient-vm-daily@*.timer'").split("\n")
+    starts = world.on("c", "systemctl show -P NextElapseUSecRealtime 'resilient-vm-daily-acme@*.timer'").split("\n")
     assert len({start for start in starts if start}) == 2, starts
-    world.on("c", "systemctl start resilient-vm-daily@erp.service")
-    started = world.on("c", "journalctl -u resilient-vm-daily@erp.service -o cat")
-    assert "-i /tmp/one customer edgecloud.resilient_vm.daily --limit erp" in started
+    world.on("c", "systemctl start resilient-vm-daily-acme@erp.service")
+    started = world.on("c", "journalctl -u resilient-vm-daily-acme@erp.service -o cat")
+    assert "-i /tmp/one customer -i /tmp/more edgecloud.resilient_vm.daily --limit erp" in started
+    other = {"control_schedule_name": "zeta", "control_schedule_inventories": ["/tmp/zeta"]}
+    run(**other)
+    assert run().changed == 0, "another customer's schedule changed this one"
     run(control_schedule_vms=["web"])
-    assert (
-        world.on("c", "ls /etc/systemd/system/timers.target.wants | grep resilient-vm-daily")
-        == "resilient-vm-daily@web.timer"
-    )
+    assert timers() == [f"resilient-vm-daily-{vm}.timer" for vm in ("acme@web", "zeta@erp", "zeta@web")]
     run(control_schedule_vms=[])
+    run(**other, control_schedule_vms=[])
+    assert timers() == []
+
+
+def test_a_schedule_is_made_of_what_the_playbook_itself_was_run_with(world: World) -> None:
+    """On a control node that no inventory names, as an owner runs it."""
+    shown = world.play("schedule", "--check", "--diff", "-e", json.dumps({"ansible_become": False})).output
+    assert f'-i "{ROOT}/tests/lab/inventory" edgecloud.resilient_vm.daily --limit %i' in shown
+    assert "resilient-vm-daily-acme@.timer" in shown
 
 
 @pytest.mark.usefixtures("story")
