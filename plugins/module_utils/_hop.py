@@ -20,7 +20,7 @@ from ._files import read_json, write_json
 from ._frames import DONE, KEEP
 from ._lanes import Streams
 from ._layout import Layout
-from ._limits import Limits, acquire_slot, grant_all
+from ._limits import Limits, Slot, grant_all
 from ._offers import StoredSource
 from ._progress import Progress, transfer_file
 from ._receiver import Receiver
@@ -155,10 +155,10 @@ class _Move:
             self.wire.send(KEEP)
             self.progress(**facts)
 
-        with self._slot(wait):
+        with self._slot(wait) as slot:
             if self.limits.any:
                 paused = partial(_paused, self.progress)
-                threading.Thread(target=grant_all, args=(self.wire, self.limits, paused), daemon=True).start()
+                threading.Thread(target=grant_all, args=(self.wire, self.limits, paused, slot), daemon=True).start()
             receiver = Receiver(
                 self.wire,
                 self.store,
@@ -185,10 +185,10 @@ class _Move:
                 self.store.pin_reading(image_id, self.request["hop"])
 
         try:
-            with self._slot(alive):
+            with self._slot(alive) as slot:
                 other = self._greet("sender", limited=False)
                 if self.limits.any:
-                    self.wire.gate = partial(self.limits.take, paused=partial(_paused, alive))
+                    self.wire.gate = partial(self.limits.take, paused=partial(_paused, alive), slot=slot)
                 result = Sender(self.wire, source, alive).run()
         finally:
             os.unlink(pin)
@@ -204,9 +204,9 @@ class _Move:
         self.streams.begin(other["door"])
         return other
 
-    def _slot(self, tell: Callable[..., object]) -> Any:
+    def _slot(self, tell: Callable[..., object]) -> Slot:
         waiting = partial(tell, waiting="for another transfer on this machine to end")
-        return acquire_slot(self.layout.shared, self.request["limits"]["transfers"], waiting)
+        return Slot(self.layout.shared, self.request["limits"]["transfers"], waiting)
 
     def _compression(self, other: dict[str, Any]) -> str:
         """What was done about compression, in a few words."""

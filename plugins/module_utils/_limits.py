@@ -25,7 +25,7 @@ from typing import Any, Protocol
 from . import _clock
 from ._errors import ResilientVmError
 
-__all__ = ["PIECE_BYTES", "Credit", "Limits", "Window", "acquire_slot", "grant_all", "spend"]
+__all__ = ["PIECE_BYTES", "Credit", "Limits", "Slot", "Window", "grant_all", "spend"]
 
 # What is waited for at a time: fine enough for a rate of a megabyte a second to look like one.
 PIECE_BYTES = 64 * 1024
@@ -76,6 +76,59 @@ class Window:
         return (day + self.begin).replace(tzinfo=self.zone)
 
 
+class Slot:
+    """One of the copies that may run on this machine at once; flock, so that a killed one gives it back.
+
+    ``waiting`` is called every second while all ``count`` are taken. A copy that is paused lets another one have it.
+    """
+
+    def __init__(
+        self, folder: str, count: int, waiting: Callable[[], object], sleep: Callable[[float], None] = time.sleep
+    ) -> None:
+        self._folder = folder
+        self._count = count
+        self._waiting = waiting
+        self._sleep = sleep
+        self._descriptor = -1
+        self._over = False
+        self._changing = threading.Lock()
+
+    def __enter__(self) -> Slot:
+        self.take()
+        return self
+
+    def __exit__(self, *_raised: object) -> None:
+        # For good: a thread that waits for its return must not have it when the copy is over.
+        self._over = True
+        self.free()
+
+    def take(self) -> None:
+        while not self._taken():
+            self._waiting()
+            self._sleep(_LOOK_SECONDS)
+
+    def free(self) -> None:
+        with self._changing:
+            if self._descriptor >= 0:
+                os.close(self._descriptor)
+            self._descriptor = -1
+
+    def _taken(self) -> bool:
+        with self._changing:
+            if self._over or self._descriptor >= 0:
+                return True
+            for number in range(self._count):
+                descriptor = os.open(os.path.join(self._folder, f"slot.{number}"), os.O_RDONLY | os.O_CREAT, 0o640)
+                try:
+                    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                except BlockingIOError:
+                    os.close(descriptor)
+                    continue
+                self._descriptor = descriptor
+                return True
+        return False
+
+
 class Limits:
     """What one transfer has to keep to. ``rate`` and ``machine_rate`` in bytes per second, 0 for none;
     ``shared``: the folder that all transfers of this machine share."""
@@ -113,13 +166,14 @@ class Limits:
         rates = [rate for rate in (self._rate, self._machine_rate) if rate]
         return max(4 * PIECE_BYTES, (min(rates) if rates else 1 << 30) // 4)
 
-    def take(self, amount: int, paused: Callable[[str], None]) -> None:
-        """Wait until so many bytes may travel. ``paused`` is told until when, over and over, outside the window.
+    def take(self, amount: int, paused: Callable[[str], None], slot: Slot | None = None) -> None:
+        """Wait until so many bytes may travel. ``paused`` is told until when, over and over, outside the window, while
+        the ``slot`` is another copy's.
 
         Several threads may ask; one waits behind the other. Raises ResilientVmError when the machine's rate is gone.
         """
         with self._taking:
-            self._wait_for_window(paused)
+            self._wait_for_window(paused, slot)
             if self._rate:
                 now = time.monotonic()
                 self._tokens, wait = spend(self._tokens, now - self._at, self._rate, amount)
@@ -132,13 +186,17 @@ class Limits:
         if seconds > 0:
             self._sleep(seconds)
 
-    def _wait_for_window(self, paused: Callable[[str], None]) -> None:
+    def _wait_for_window(self, paused: Callable[[str], None], slot: Slot | None) -> None:
         while self._window is not None:
             opens = self._window.opens(_clock.now(None))
             if opens is None:
-                return
+                break
+            if slot is not None:
+                slot.free()
             paused(_clock.iso(opens))
             self._sleep(_LOOK_SECONDS)
+        if slot is not None:
+            slot.take()
 
     def _take_shared(self, amount: int) -> float:
         descriptor = self._open_bucket()
@@ -228,7 +286,7 @@ class Credit:
             self._changed.notify_all()
 
 
-def grant_all(wire: Granted, limits: Limits, paused: Callable[[str], None]) -> None:
+def grant_all(wire: Granted, limits: Limits, paused: Callable[[str], None], slot: Slot | None = None) -> None:
     """Grant a sender its bytes as the limits allow, never far ahead of what has arrived, until the connection ends.
 
     Runs in a thread of its own; where the limits fail, so does the transfer, which would wait for ever else.
@@ -238,30 +296,10 @@ def grant_all(wire: Granted, limits: Limits, paused: Callable[[str], None]) -> N
         while granted - wire.data_bytes_read > limits.ahead_bytes:
             time.sleep(_GRANT_SECONDS)
         try:
-            limits.take(PIECE_BYTES, paused)
+            limits.take(PIECE_BYTES, paused, slot)
         except ResilientVmError as error:
             wire.fail(error)
             return
         if not wire.grant(PIECE_BYTES):
             return
         granted += PIECE_BYTES
-
-
-def acquire_slot(
-    folder: str, count: int, waiting: Callable[[], object], sleep: Callable[[float], None] = time.sleep
-) -> Any:
-    """Wait until fewer than ``count`` transfers of this machine run, and count as one until the process ends.
-
-    Returns the open file that holds the slot. flock, so that a killed transfer gives its slot back.
-    """
-    while True:
-        for number in range(count):
-            descriptor = os.open(os.path.join(folder, f"slot.{number}"), os.O_RDONLY | os.O_CREAT, 0o640)
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                os.close(descriptor)
-                continue
-            return os.fdopen(descriptor, "rb")
-        waiting()
-        sleep(_LOOK_SECONDS)

@@ -114,11 +114,13 @@ def test_outside_its_window_a_copy_waits_and_can_be_cancelled(line: Line) -> Non
     now = datetime.now(UTC)
     window = f"{now + timedelta(hours=3):%H:%M}-{now + timedelta(hours=4):%H:%M}"
     line.write("cat /dev/urandom")
-    play = line.start(transfer_window=window)
+    play = line.start(transfer_window=window, max_transfers=1)
     line.world.wait_until(lambda: "window" in line.document("progress").get("waiting", ""), 60, "the copy waiting")
     image_id = line.document("progress")["image_id"]
     said = f"running now: image {image_id} to the backup storage: waiting for its window, which opens at"
     assert said in line.status()
+    # Meanwhile another copy may have its turn.
+    line.world.on("c", "flock -n /run/resilient-vm/shared/slot.0 true")
     line.world.on("c", f"systemctl stop resilient-vm-fetch-acme.{VM}.service")
     output = play.communicate(timeout=300)[0]
     assert play.returncode != 0

@@ -21,8 +21,8 @@ from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._errors imp
 from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._limits import (
     PIECE_BYTES,
     Limits,
+    Slot,
     Window,
-    acquire_slot,
     grant_all,
     spend,
 )
@@ -167,19 +167,54 @@ def test_a_rate_that_cannot_be_kept_ends_the_copy_with_its_reason(tmp_path: Path
 
 
 def test_a_slot_is_waited_for_and_given_back(tmp_path: Path) -> None:
-    first, second = (acquire_slot(str(tmp_path), 2, print) for _each in range(2))
+    first, second = (Slot(str(tmp_path), 2, print) for _each in range(2))
+    first.take()
+    second.take()
     waits = 0
 
     def waiting() -> None:
         nonlocal waits
         waits += 1
         if waits == 3:
-            first.close()
+            first.free()
 
-    third = acquire_slot(str(tmp_path), 2, waiting, sleep=lambda _seconds: None)
-    assert waits == 3
-    second.close()
-    third.close()
+    third = Slot(str(tmp_path), 2, waiting, sleep=lambda _seconds: None)
+    with third:
+        assert waits == 3
+        second.free()
     assert len(os.listdir(tmp_path)) == 2
     with open(tmp_path / "slot.0", "rb") as stream:
         fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def test_outside_its_window_a_transfer_keeps_nobody_from_theirs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = [at("2026-01-14 21:59:58")]
+    monkeypatch.setattr(_limits._clock, "now", lambda _override: clock[0])
+    waits: list[str] = []
+
+    def busy() -> None:
+        waits.append("busy")
+        other.free()
+
+    mine, other = Slot(str(tmp_path), 1, busy, sleep=lambda _seconds: None), Slot(str(tmp_path), 1, pytest.fail)
+
+    def sleep(seconds: float) -> None:
+        """The other one has it for as long as this one is paused, and longer."""
+        other.take()
+        clock[0] += timedelta(seconds=seconds)
+
+    with mine:
+        Limits(window=Window.parse("22:00-06:00", "UTC"), sleep=sleep).take(1, waits.append, mine)
+        assert waits == ["2026-01-14T22:00:00Z"] * 2 + ["busy"]
+        with pytest.raises(BlockingIOError), open(tmp_path / "slot.0", "rb") as stream:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def test_a_transfer_that_is_over_takes_no_slot_again(tmp_path: Path) -> None:
+    """The thread that grants bytes may still wait for the window of a connection that broke."""
+    with Slot(str(tmp_path), 1, pytest.fail) as slot:
+        slot.free()
+    slot.take()
+    Slot(str(tmp_path), 1, pytest.fail).take()
