@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ._errors import ResilientVmError
-from ._files import fsync_directory, fsync_tree, read_json, write_atomic
+from ._files import fsync_directory, fsync_tree, read_json, waited, write_atomic
 from ._process import Runner
 
 __all__ = ["Program", "pack", "sources_digest"]
@@ -101,18 +101,27 @@ class Program:
         sources = unpack(archive)
         if sources_digest(sources) != self.settings["sources"]:
             raise ResilientVmError("the mover's sources were damaged on their way to this machine; run again")
+        # Runs for several customers may come at once; all others have but to see that one has done it.
+        with waited(os.path.join(self.library, "install.lock")):
+            if self.found() != self.settings:
+                self._install(sources, run)
+
+    def _install(self, sources: Mapping[str, bytes], run: Runner) -> None:
         before = os.path.realpath(self._link)
         versions = os.path.join(self.library, "versions")
         place = os.path.join(versions, self._version)
         os.makedirs(versions, exist_ok=True)
         for folder in (self.library, versions):
             os.chmod(folder, 0o755)
-        part = place + ".part"
-        for leftover in (part, place):
+        part, gone = place + ".part", place + ".gone"
+        for leftover in (part, gone):
             if os.path.lexists(leftover):
                 shutil.rmtree(leftover)
         self._write(os.path.join(part, _PACKAGE), sources, run)
         fsync_tree(part)
+        if os.path.lexists(place):
+            # Damaged, and perhaps in force: not before the new one is ready.
+            os.rename(place, gone)
         os.rename(part, place)
         self._point_to(os.path.join("versions", self._version, _PACKAGE))
         os.makedirs(os.path.dirname(self.launcher), exist_ok=True)

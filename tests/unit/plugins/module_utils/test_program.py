@@ -5,18 +5,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import stat
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._errors import ResilientVmError
-from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._process import run
+from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._process import Completed, run
 from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._program import Program, pack, sources_digest
 
 OLD = {
@@ -67,6 +70,43 @@ def test_a_mover_that_runs_keeps_its_own_files(tmp_path: Path, install: Install)
     assert Path(place, "_late.py").read_bytes() == OLD["_late.py"]
 
 
+def test_two_customers_runs_may_install_it_at_once(tmp_path: Path) -> None:
+    """Each is held where it has written its files, until the other one has too, or could not."""
+    settings = {"collection": "0.1.0", "sources": sources_digest(OLD), "host": "a", "root": "/r"}
+    archive = tmp_path / "sources.zip"
+    archive.write_bytes(pack(OLD))
+    both = threading.Barrier(2)
+
+    def compiles(argv: list[str], **options: Any) -> Completed:
+        with contextlib.suppress(threading.BrokenBarrierError):
+            both.wait(timeout=0.5)
+        return run(argv, **options)
+
+    def install(_number: int) -> None:
+        Program(settings, str(tmp_path / "library"), str(tmp_path / "bin/resilient-vm")).install(str(archive), compiles)
+
+    with ThreadPoolExecutor(2) as several:
+        list(several.map(install, range(2)))
+    assert launch(tmp_path).stdout == "old old\n"
+
+
+def test_a_damaged_one_is_in_force_until_it_is_mended(tmp_path: Path, install: Install) -> None:
+    install(OLD)
+    (tmp_path / "bin/resilient-vm").chmod(0o600)
+    settings = {"collection": "0.1.0", "sources": sources_digest(OLD), "host": "a", "root": "/r"}
+    seen = []
+
+    def compiles(argv: list[str], **options: Any) -> Completed:
+        seen.append(launch(tmp_path).stdout)
+        return run(argv, **options)
+
+    Program(settings, str(tmp_path / "library"), str(tmp_path / "bin/resilient-vm")).install(
+        str(tmp_path / "sources.zip"), compiles
+    )
+    assert seen == ["old old\n"] and launch(tmp_path).stdout == "old old\n"
+    assert len(list((tmp_path / "library/versions").iterdir())) == 1
+
+
 def test_versions_before_the_last_one_are_erased(tmp_path: Path, install: Install) -> None:
     for number in range(4):
         install(OLD, host=str(number))
@@ -109,7 +149,7 @@ def test_a_leftover_of_a_killed_installation_is_in_nobodys_way(tmp_path: Path, i
 
 def test_every_account_may_read_it_and_none_but_root_may_write(tmp_path: Path, install: Install) -> None:
     install(OLD)
-    for path in (tmp_path / "library").rglob("*"):
+    for path in set((tmp_path / "library").rglob("*")) - {tmp_path / "library/install.lock"}:
         mode = stat.S_IMODE(path.stat().st_mode)
         assert mode == (0o755 if path.is_dir() else 0o644), path
 
