@@ -20,7 +20,7 @@ from xml.etree import ElementTree
 
 from . import _backup
 from ._errors import ResilientVmError
-from ._files import locked, read_json, write_json
+from ._files import read_json, waited, write_json
 from ._layout import DEFAULT_RUNTIME
 from ._process import Runner
 from ._qemu import qemu_user
@@ -28,7 +28,7 @@ from ._virsh import Virsh
 
 __all__ = ["BackupPath", "best_type"]
 
-_PROOF = "/etc/resilient-vm/backup-path.json"
+_PROOFS = "/etc/resilient-vm"
 _RULES = ("/etc/apparmor.d/local/abstractions/libvirt-qemu", "/etc/selinux/targeted/contexts/files/file_contexts.local")
 _DOMAIN = "resilient-vm-probe"
 _SIZE = 1 << 20
@@ -52,7 +52,12 @@ class BackupPath:
     run: Runner
     domain_type: str | None = None
     runtime: str = DEFAULT_RUNTIME
-    proof: str = _PROOF
+    proofs: str = _PROOFS
+
+    @property
+    def proof(self) -> str:
+        """Of this account: customers share hosts, and each has an inventory of its own."""
+        return os.path.join(self.proofs, f"backup-path.{self.account}.json")
 
     def circumstances(self, may_lack_libvirt: bool = False) -> dict[str, Any] | None:
         """All that a proof depends on; it holds for as long as none of it changes."""
@@ -77,15 +82,18 @@ class BackupPath:
     def prove(self, circumstances: dict[str, Any] | None) -> None:
         """Do it once, leave nothing of it behind, and remember under which circumstances it worked."""
         virsh = Virsh(self.run)
-        with locked(os.path.join(self.runtime, "probe.lock"), "site"):
+        with waited(os.path.join(self.runtime, "probe.lock")):
+            if self.proven() == circumstances:
+                # By a run that was waited for.
+                return
             self._clean(virsh)
             try:
                 self._folders()
                 self._backup(virsh, self._start(virsh))
             finally:
                 self._clean(virsh)
-        os.makedirs(os.path.dirname(self.proof), 0o755, exist_ok=True)
-        write_json(self.proof, circumstances, 0o644)
+            os.makedirs(self.proofs, 0o755, exist_ok=True)
+            write_json(self.proof, circumstances, 0o644)
 
     # As deep under root and run-time folder as what belongs to a VM, which is what the rules speak of. No customer's
     # name begins with a dot.

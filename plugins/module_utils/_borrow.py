@@ -61,7 +61,8 @@ def prepare(layout: Layout, loan: dict[str, Any], qemu_user: int) -> None:
     place, account = folder(layout), pwd.getpwnam(layout.account)
     for path in (layout.runtime, os.path.dirname(place)):
         if not os.path.isdir(path):
-            os.mkdir(path)
+            # Another VM's restore may make it as well.
+            os.makedirs(path, exist_ok=True)
             os.chmod(path, 0o711)
     if not os.path.isdir(place):
         os.mkdir(place, 0o700)

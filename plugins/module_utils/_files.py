@@ -14,8 +14,9 @@ import os
 import shutil
 import struct
 import tempfile
+import time
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Callable
 
 from ._errors import ResilientVmError
 
@@ -27,6 +28,7 @@ __all__ = [
     "fsync_directory",
     "fsync_tree",
     "locked",
+    "moment",
     "read_json",
     "reflink_works",
     "remove_tree",
@@ -36,6 +38,8 @@ __all__ = [
     "zero_range",
 ]
 
+# Of a lock that is held for moments: somebody publishes an image, or erases a few.
+_LOCK_TRIES, _LOCK_PAUSE_SECONDS = 50, 0.2
 # linux/fs.h: _IOW(0x94, 9, int)
 _FICLONE = 0x40049409
 # linux/fs.h: FS_IOC_FSGETXATTR, FS_IOC_FSSETXATTR, their struct fsxattr (flags, extsize, nextents, projid, cowextsize,
@@ -154,6 +158,22 @@ def locked(path: str, purpose: str) -> Iterator[None]:
         yield
     finally:
         os.close(descriptor)
+
+
+@contextlib.contextmanager
+def moment(path: str, purpose: str, sleep: Callable[[float], None] = time.sleep) -> Iterator[None]:
+    """A VM's lock, waited for (ten seconds) where its holder needs it for a moment only."""
+    for left in range(_LOCK_TRIES, -1, -1):
+        with contextlib.ExitStack() as stack:
+            try:
+                stack.enter_context(locked(path, purpose))
+            except ResilientVmError:
+                if not left:
+                    raise
+            else:
+                yield
+                return
+        sleep(_LOCK_PAUSE_SECONDS)
 
 
 @contextlib.contextmanager

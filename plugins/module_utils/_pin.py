@@ -13,8 +13,7 @@ from typing import Any
 
 from . import _clock, _restore_point
 from ._errors import ResilientVmError
-from ._files import fsync_directory, read_json, write_json
-from ._restore_store import moment
+from ._files import fsync_directory, moment, read_json, write_json
 from ._store import Store, StoredImage
 
 __all__ = ["Wish", "pin"]

@@ -8,7 +8,6 @@ Every step may be repeated after a run that was cut off anywhere. How long it ta
 
 from __future__ import annotations
 
-import contextlib
 import os
 import shutil
 import time
@@ -23,7 +22,7 @@ from xml.etree import ElementTree
 from . import _address, _clock, _definition, _drill, _look, _standby_xml
 from ._change import held, refuse_asked, undisturbed
 from ._errors import ResilientVmError
-from ._files import clone_descriptor, fsync_directory, fsync_tree, locked, read_json, write_json
+from ._files import clone_descriptor, fsync_directory, fsync_tree, moment, read_json, write_json
 from ._gate import Gate
 from ._held import current_id
 from ._layout import Layout
@@ -36,22 +35,7 @@ from ._virsh import Virsh
 __all__ = ["Promotion", "intend", "withdraw"]
 
 RECORD = "promoted.json"
-_LOCK_TRIES, _LOCK_PAUSE_SECONDS = 40, 0.25
 _PING = '{"execute": "guest-ping"}'
-
-
-@contextmanager
-def _lock(layout: Layout, sleep: Callable[[float], None] = time.sleep) -> Iterator[None]:
-    """The VM's lock; whoever publishes a generation, or makes it current, has it for a moment."""
-    with ExitStack() as stack:
-        for _try in range(_LOCK_TRIES):
-            with contextlib.suppress(ResilientVmError):
-                stack.enter_context(locked(layout.lock, "failover"))
-                break
-            sleep(_LOCK_PAUSE_SECONDS)
-        else:
-            stack.enter_context(locked(layout.lock, "failover"))
-        yield
 
 
 def intend(layout: Layout, epoch: int, now: datetime, dry: bool = False, unasked_since: datetime | None = None) -> bool:
@@ -152,7 +136,7 @@ class Promotion:
             # At once: it takes memory that the machine itself needs now.
             with self._timed("drill"):
                 _drill.end(self.layout, self.run, self.swtpm)
-        with self._timed("disks"), _lock(self.layout, self.sleep):
+        with self._timed("disks"), moment(self.layout.lock, "failover", self.sleep):
             record = self.examine()
             if record is None:
                 record = self._lay()

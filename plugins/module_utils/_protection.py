@@ -274,11 +274,22 @@ class Protection:
         with ExitStack() as stack:
             if not self.tree.dry and settled != own:
                 stack.enter_context(locked(vm.layout.lock, "site"))
+                self._unchanged(vm, document)
                 self._write_down(vm, settled, "site" if own else "protect", settled.why)
-            self.tree.text(vm.layout.state, text, 0o640, group=vm.layout.account)
+            if settled == own:
+                # Not what it says: a takeover may be deciding something else right now.
+                self.tree.owned(vm.layout.state, 0o640, group=vm.layout.account)
+            else:
+                self.tree.text(vm.layout.state, text, 0o640, group=vm.layout.account)
         if self._hypervisor and settled.uuid:
             entry = vm.entry(self.machine.name, settled.uuid, peers)
             self.machine.registry.register(self.tree, entry, settled.active, Virsh(self._run))
+
+    def _unchanged(self, vm: Vm, document: Any) -> None:
+        if read_json(vm.layout.state) != document:
+            raise ResilientVmError(
+                f"something was decided about {vm.name} on {self.machine.name} just now; run the site playbook again"
+            )
 
     def _silent(self, vm: Vm, keys: dict[str, str | None]) -> list[str]:
         """The hosts that said nothing to a backup storage; one that answered has sent its key."""

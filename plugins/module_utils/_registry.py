@@ -92,7 +92,9 @@ class Registry:
             if name == f"{PROBE}.json" or not name.endswith(".json"):
                 continue
             try:
-                found.append(Entry.from_json(read_json(path), path))
+                document = read_json(path)
+                if document is not None:  # else it went meanwhile: another VM is being unprotected
+                    found.append(Entry.from_json(document, path))
             except ResilientVmError as error:
                 problems.append(str(error))
         return found, problems

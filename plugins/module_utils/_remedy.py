@@ -17,11 +17,10 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from ._digests import BLOCK_SIZE, block_digest
-from ._files import as_owner_of, write_atomic
+from ._files import as_owner_of, moment, write_atomic
 from ._frames import DONE, END, FILE, MAX_PAYLOAD, OFFER
 from ._manifest import Disk
 from ._mend import Held, write_block
-from ._restore_store import moment
 from ._store import Store, StoredImage, file_sha256
 from ._wire import Wire
 

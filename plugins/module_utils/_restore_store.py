@@ -8,23 +8,20 @@ from __future__ import annotations
 import contextlib
 import os
 import threading
-import time
 from collections.abc import Iterator
 
 from ._digests import BLOCK_SIZE, differing_blocks
 from ._errors import ResilientVmError
-from ._files import fsync_directory, fsync_tree, locked, read_json, remove_tree
+from ._files import fsync_directory, fsync_tree, moment, read_json, remove_tree
 from ._layout import Layout
 from ._manifest import Manifest
 from ._store import Store, StoredImage, write_manifest
 
-__all__ = ["RestoreStore", "moment", "moving_bytes", "pinned", "reading"]
+__all__ = ["RestoreStore", "moving_bytes", "pinned", "reading"]
 
 # Not the hop's name, whose pins the next transfer clears away.
 _PURPOSE = "restoring"
 _RENEW_SECONDS = 30.0
-# The lock is held for moments: somebody publishes an image, or erases a few.
-_LOCK_TRIES = 50
 
 
 class RestoreStore(Store):
@@ -123,19 +120,3 @@ def pinned(store: Store, image_id: str) -> Iterator[StoredImage]:
             store.drop_pins()
             stack.enter_context(reading(store, image))
         yield image
-
-
-@contextlib.contextmanager
-def moment(path: str, purpose: str) -> Iterator[None]:
-    """The lock, waited for where its holder needs it for a moment only."""
-    for left in range(_LOCK_TRIES, -1, -1):
-        with contextlib.ExitStack() as stack:
-            try:
-                stack.enter_context(locked(path, purpose))
-            except ResilientVmError:
-                if not left:
-                    raise
-            else:
-                yield
-                return
-        time.sleep(0.2)

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
@@ -182,9 +183,7 @@ def work_folder(path: str) -> str:
 def appearing(path: str, mode: int = 0o700) -> Iterator[str]:
     """A folder to be filled, root's alone; it gets its name and its mode when all of it is on the disk, or goes."""
     work = work_folder(path)
-    if os.path.lexists(work):
-        shutil.rmtree(work)
-    os.mkdir(work, 0o700)
+    held = _begin(path, work)
     try:
         yield work
         os.chmod(work, mode)
@@ -196,6 +195,47 @@ def appearing(path: str, mode: int = 0o700) -> Iterator[str]:
     except BaseException:
         shutil.rmtree(work)
         raise
+    finally:
+        os.close(held)
+
+
+def _begin(path: str, work: str) -> int:
+    """Make the work folder, in the place of one that a killed run left; the descriptor by which it is held.
+
+    Raises ResilientVmError when another run is filling one there: two VMs may have been given one path.
+    """
+    with _opened(os.path.dirname(work)) as parent:
+        # For the moment between making it and holding it.
+        fcntl.flock(parent, fcntl.LOCK_EX)
+        if os.path.lexists(work):
+            with _opened(work) as left:
+                if not _hold(left):
+                    raise ResilientVmError(
+                        f"another run is restoring to {path}; wait for it to end, or name another path"
+                    )
+            shutil.rmtree(work)
+        os.mkdir(work, 0o700)
+        with _opened(work) as made:
+            _hold(made)
+            return os.dup(made)
+
+
+@contextlib.contextmanager
+def _opened(path: str) -> Iterator[int]:
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def _hold(descriptor: int) -> bool:
+    """flock: whoever dies lets go. Whether nobody else has it."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def lay(

@@ -16,7 +16,7 @@ from typing import Callable
 from . import _journal, _self_stop
 from ._domain import STOPPED
 from ._errors import ResilientVmError
-from ._files import locked, read_json
+from ._files import moment, read_json
 from ._gate import AT_ONCE, TIMER, Answer, Gate
 from ._layout import Layout
 from ._registry import Entry, Place
@@ -140,7 +140,11 @@ def _destroyed(gate: Gate, entry: Entry, own: State, told: str) -> str:
     told = f"{entry.name} was stopped on {entry.host}: {told}"
     root = os.path.dirname(os.path.dirname(os.path.dirname(entry.state)))
     layout = Layout(entry.customer, entry.vm, root)
-    with locked(layout.lock, "stop"):
-        said = _journal.entry(gate.now(), "resilient-vm-superseded", "stop", told, own.epoch, own.active)
-        _journal.append(layout.journal, said)
+    try:
+        with moment(layout.lock, "stop"):
+            said = _journal.entry(gate.now(), "resilient-vm-superseded", "stop", told, own.epoch, own.active)
+            _journal.append(layout.journal, said)
+    except ResilientVmError as error:
+        # It is stopped all the same, and what follows from that has to be done.
+        return f"{told}; the VM's journal doesn't say so, for {error}"
     return told

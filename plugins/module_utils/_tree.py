@@ -108,13 +108,16 @@ class Tree:
             write_atomic(path, content.encode(), mode, self._owner(owner, group))
         return True
 
+    def owned(self, path: str, mode: int, owner: str = "root", group: str = "root") -> None:
+        """A file that is there, whatever it says."""
+        if self._differs(path, "file", mode, owner, group) and not self.dry:
+            self._own(path, mode, owner, group)
+
     def empty(self, path: str, mode: int, owner: str = "root", group: str = "root") -> None:
         """A file whose content is not ours to say, such as a lock."""
-        if not self._differs(path, "file", mode, owner, group) or self.dry:
-            return
         if os.path.lexists(path):
-            self._own(path, mode, owner, group)
-        else:
+            self.owned(path, mode, owner, group)
+        elif self._differs(path, "file", mode, owner, group) and not self.dry:
             write_atomic(path, b"", mode, self._owner(owner, group))
 
     def absent(self, path: str) -> None:

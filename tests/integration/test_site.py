@@ -26,7 +26,7 @@ ADDRESS = {"a": "10.77.0.11", "b": "10.77.0.12", "c": "10.77.0.13"}
 _TREE = r"""
 cd /
 find etc usr/local var/lib/resilient-vm run/resilient-vm -printf '%M %u:%g %p %l\n' 2>/dev/null | sort
-find etc usr/local var/lib/resilient-vm run/resilient-vm -type f ! -name lock ! -name probe.lock \
+find etc usr/local var/lib/resilient-vm run/resilient-vm -type f ! -name lock ! -name '*.lock' \
   -exec sha256sum {} + 2>/dev/null | sort -k 2
 """
 

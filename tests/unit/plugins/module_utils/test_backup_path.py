@@ -8,6 +8,8 @@ from __future__ import annotations
 import getpass
 import grp
 import os
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -93,8 +95,8 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def path_of(place: Path, host: Host) -> BackupPath:
-    root, run, proof = (str(place / name) for name in ("root", "run", "etc/proof.json"))
-    return BackupPath(root, getpass.getuser(), host, None, run, proof)
+    root, run, proofs = (str(place / name) for name in ("root", "run", "etc"))
+    return BackupPath(root, getpass.getuser(), host, None, run, proofs)
 
 
 def nothing_left(place: Path, host: Host) -> None:
@@ -111,6 +113,26 @@ def test_a_proof_is_remembered_and_leaves_nothing_else(place: Path) -> None:
     path.prove(path.circumstances())
     assert path.proven() == path.circumstances()
     assert 'type="qemu"' in host.definition
+    nothing_left(place, host)
+
+
+def test_each_customer_has_a_proof_of_its_own(place: Path) -> None:
+    """Each is run with an inventory of its own, and would find the other one's circumstances to be others."""
+    host = Host(place / "run")
+    path = path_of(place, host)
+    path.prove(path.circumstances())
+    assert replace(path, account="rvm-other").proven() is None
+    assert path.proven() == path.circumstances()
+
+
+def test_what_another_run_has_proven_meanwhile_is_proven(place: Path) -> None:
+    """Two runs look, find no proof, and one waits for the other."""
+    host = Host(place / "run")
+    path = path_of(place, host)
+    circumstances = path.circumstances()
+    with ThreadPoolExecutor(2) as several:
+        list(several.map(path.prove, [circumstances] * 2))
+    assert host.calls.count("backup-begin") == 1
     nothing_left(place, host)
 
 

@@ -255,6 +255,13 @@ def test_one_damaged_file_keeps_no_other_vm_down(world: World, fault: str) -> No
     assert world.running == {UUID}
 
 
+def test_a_vm_that_is_forgotten_in_this_moment_is_nobody_s_problem(world: World) -> None:
+    """Its entry was listed, and is gone before it is read."""
+    (world.place / "gate" / "11111111-2222-4333-8444-555555555555.json").symlink_to(world.place / "gone")
+    entries, problems = world.gate.registry.read()
+    assert [entry.uuid for entry in entries] == [UUID] and not problems
+
+
 def test_a_dry_look_opens_nothing(world: World) -> None:
     assert [opening.open for opening in world.gate.openings(dry=True)] == [True]
     assert not os.path.exists(world.place / "confirmed")

@@ -134,6 +134,22 @@ def test_what_a_killed_restore_left_is_cleared_away(layout: Layout, tmp_path: Pa
     assert sorted(os.listdir(tmp_path)) == ["root", "x"]
 
 
+def test_two_restores_to_one_path_do_not_mix(layout: Layout, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As of two VMs that one --limit names."""
+    path, laid, second = tmp_path / "x", _restored_files.lay_disk, []
+
+    def meanwhile(*given: Any) -> None:
+        monkeypatch.setattr(_restored_files, "lay_disk", laid)
+        second.append(refused(lambda: lay(layout, wish_for(layout, path, IDS[1]), run)))
+        laid(*given)
+
+    monkeypatch.setattr(_restored_files, "lay_disk", meanwhile)
+    lay(layout, wish_for(layout, path), run)
+    assert second == [f"another run is restoring to {path}; wait for it to end, or name another path"]
+    assert (path / "vda.raw").read_bytes() == TUESDAY
+    assert sorted(os.listdir(tmp_path)) == ["root", "x"]
+
+
 def test_a_link_in_the_images_folder_leads_nowhere(layout: Layout, tmp_path: Path) -> None:
     (tmp_path / "secret").write_bytes(TUESDAY)
     file = Path(Store(layout).read(IDS[0]).file("vda.raw"))

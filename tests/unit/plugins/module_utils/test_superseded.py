@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from unit.gate_fakes import OWN, UUID, World
 
-from ansible_collections.edgecloud.resilient_vm.plugins.module_utils import _gate, _journal, _superseded
+from ansible_collections.edgecloud.resilient_vm.plugins.module_utils import _files, _gate, _journal, _superseded
 
 
 @pytest.fixture
@@ -272,6 +272,23 @@ def test_a_gate_that_looks_while_it_is_being_stopped_leaves_it_to_be_started(
     monkeypatch.setattr(_superseded, "_destroyed", in_between)
     assert minutes(world, 1) == [1]
     assert not world.running
+    assert world.boot_unit() == 0
+    assert world.running == {UUID}
+
+
+def test_a_lock_that_somebody_holds_keeps_nobody_from_being_told_and_started_again(
+    world: World, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(_files, "_LOCK_TRIES", 0)
+    cut_off(world)
+    minutes(world, 10)
+    with _files.locked(str(world.place / "acme" / "erp" / "lock"), "vm_standby"):
+        assert minutes(world, 1) == [1]
+    said = capsys.readouterr().err
+    assert "acme/erp was stopped on a: nobody answered for 600 s" in said
+    assert "the VM's journal doesn't say so, for" in said and "is held by vm_standby" in said
+    assert not world.running
+    world.answers = {"192.0.2.13": "3 a protected\n", "192.0.2.12": "3 a protected\n"}
     assert world.boot_unit() == 0
     assert world.running == {UUID}
 

@@ -344,6 +344,28 @@ def test_a_root_without_reflink_stops_before_anything_is_laid(world: World, monk
     assert world.do()["changed"]
 
 
+@pytest.mark.parametrize("news", [True, False])
+def test_what_is_decided_while_site_looks_is_not_taken_back(
+    storage: World, monkeypatch: pytest.MonkeyPatch, news: bool
+) -> None:
+    """A takeover is decided just after site has read what held before. ``news``: site had something to say, too."""
+    storage.do()
+    path = storage.root / "acme/erp/state.json"
+    decided = {**json.loads(path.read_text()), "epoch": 2, "active": "b", "standby": "a", "phase": "failing_over"}
+    settle = _protection.settle
+
+    def meanwhile(*given: Any) -> State:
+        found = settle(*given)
+        path.write_text(json.dumps(decided))
+        return replace(found, why="something new") if news else found
+
+    monkeypatch.setattr(_protection, "settle", meanwhile)
+    done = storage.do()
+    assert json.loads(path.read_text()) == decided
+    said = ["something was decided about acme/erp on c just now; run the site playbook again"]
+    assert done["problems"] == (said if news else [])
+
+
 @pytest.mark.parametrize("forgotten", [True, False])
 def test_two_runs_for_vms_of_one_customer_undo_nothing_of_each_other(
     storage: World, monkeypatch: pytest.MonkeyPatch, forgotten: bool
