@@ -89,7 +89,8 @@ def test_everything_gone_but_c(world: World) -> None:
     site(world)
     assert world.on("a", "virsh list --all --name") == ""
     assert state(world, "a") == (2, "b", "failed_over")
-    assert daily(world, expect=1, force=True).refusals(VM) == [f"nobody stands by for {VM} since b took it over from a"]
+    said = f"a is up, and does not stand by for {VM} since b took it over; run the reprotect playbook"
+    assert daily(world, expect=1, force=True).refusals(VM) == [said]
     assert len(world.images(VM)) == 2
 
 

@@ -187,15 +187,17 @@ def test_a_key_of_the_backup_storage_opens_nothing(
 
 @pytest.mark.usefixtures("story")
 @pytest.mark.parametrize("host", ["a", "b"])
-def test_a_host_may_ask_the_backup_storage_for_the_epoch_and_nothing_else(world: World, host: str) -> None:
+def test_a_host_may_ask_the_backup_storage_who_is_active_and_claim_the_vm_and_nothing_else(
+    world: World, host: str
+) -> None:
     ssh = (
         "ssh -i /etc/resilient-vm/keys/acme.erp -o BatchMode=yes -o StrictHostKeyChecking=yes "
         f"-o UserKnownHostsFile=/etc/resilient-vm/known_hosts rvm-acme@{ADDRESS['c']}"
     )
-    assert world.on(host, f"{ssh} epoch") == "1 a"
+    assert world.on(host, f"{ssh} epoch") == "1 a protected"
     for command in ("", "id", "send", "receive", f"'rm -rf {STORE}'", "'epoch; id'"):
         answer = world.on(host, f"{ssh} {command} 2>&1; echo exit $?")
-        assert "this key may only ask for epoch of acme/erp" in answer, command
+        assert "this key may only ask for epoch or claim of acme/erp" in answer, command
         assert answer.endswith("exit 1")
 
 
