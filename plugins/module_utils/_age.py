@@ -111,11 +111,13 @@ def check(root: str, runtime: str, max_hours: float, now: datetime, runner: Runn
     for customer, vm in registered(root):
         command = None
         try:
-            found = look(Layout(customer, vm, root, runtime), max_hours)
-            sentence, command = overdue(found, now), found.alarm_command
-        except ResilientVmError as error:
-            # What can't be read can't be called young.
-            sentence = f"whether {customer}/{vm} has a young image can't be told: {error}"
+            layout = Layout(customer, vm, root, runtime)
+            # First: whatever else is damaged, somebody hears of it.
+            command = State.from_json(read_json(layout.state), layout.state).alarm_command
+            sentence = overdue(look(layout, max_hours), now)
+        except Exception as error:  # noqa: BLE001 # pylint: disable=broad-exception-caught
+            # What can't be read can't be called young; and nothing that lies there may keep the others from being told.
+            sentence = f"whether {customer}/{vm} has a young image can't be told: {error or type(error).__name__}"
         if not sentence:
             continue
         said.append(sentence)

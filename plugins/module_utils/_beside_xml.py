@@ -37,7 +37,7 @@ def beside(
 
     An interface whose network is not named in ``networks`` keeps its place in the machine and is attached to nothing.
     """
-    root = ElementTree.fromstring(_standby_xml.mapped(xml, folder, list(disks), {}, exists))
+    root = ElementTree.fromstring(_standby_xml.mapped(xml, folder, list(disks), {}, exists=exists))
     _named(root, name, uuid)
     devices = root.find("devices")
     if devices is None:

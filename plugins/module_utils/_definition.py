@@ -14,12 +14,9 @@ from typing import Callable
 
 from ._errors import ResilientVmError
 from ._files import fsync_directory, write_atomic
+from ._manifest import NVRAM, TPM, XML, check_uuid
 
 __all__ = ["NVRAM", "SWTPM", "TPM", "XML", "capture", "settled", "unpack_tpm"]
-
-XML = "domain.xml"
-NVRAM = "nvram.fd"
-TPM = "tpm.tar"
 
 SWTPM = "/var/lib/libvirt/swtpm"
 _TRIES = 10
@@ -95,6 +92,8 @@ def unpack_tpm(path: str, uuid: str, swtpm: str = SWTPM) -> None:
     """Give a machine of this UUID the state of the TPM that an image holds; nothing when it holds none."""
     if not os.path.exists(path):
         return
+    # It becomes the name of a folder that is erased, and a machine of another customer has one there.
+    check_uuid(uuid, path)
     folder = os.path.join(swtpm, uuid)
     if os.path.lexists(folder):
         shutil.rmtree(folder)

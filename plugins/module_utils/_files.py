@@ -12,11 +12,12 @@ import fcntl
 import json
 import os
 import shutil
+import stat
 import struct
 import tempfile
 import time
 from collections.abc import Iterator
-from typing import Any, Callable
+from typing import IO, Any, Callable
 
 from ._errors import ResilientVmError
 
@@ -32,6 +33,7 @@ __all__ = [
     "read_json",
     "reflink_works",
     "remove_tree",
+    "unreadable",
     "waited",
     "write_atomic",
     "write_json",
@@ -118,21 +120,39 @@ def write_json(path: str, value: Any, mode: int = 0o640, owner: tuple[int, int] 
     write_atomic(path, (json.dumps(value, indent=2, sort_keys=True) + "\n").encode(), mode, owner)
 
 
+def _plain(path: str) -> IO[bytes]:
+    """A file of an account's to read: no link it may have put there leads anywhere, and no pipe is waited for."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise OSError(errno.EINVAL, "not a plain file", path)
+    return os.fdopen(descriptor, "rb")
+
+
+def unreadable(path: str, error: OSError) -> ResilientVmError:
+    """What to say of a file that can't be read."""
+    return ResilientVmError(
+        f"{path} can't be read ({error.strerror}); look at this machine's disks, or move it aside", path=path
+    )
+
+
 def read_json(path: str) -> Any:
     """The document in a JSON file, or None when there is no such file.
 
     Raises ResilientVmError when what is there is not JSON.
     """
     try:
-        with open(path, "rb") as stream:
+        with _plain(path) as stream:
             data = stream.read(_MAX_JSON + 1)
     except FileNotFoundError:
         return None
+    except OSError as error:
+        raise unreadable(path, error) from error
     if len(data) > _MAX_JSON:
         raise ResilientVmError(f"{path} is larger than any document of this collection; move it aside", path=path)
     try:
         return json.loads(data)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ResilientVmError(f"{path} is damaged ({error}); move it aside or restore it", path=path) from error
 
 
@@ -230,7 +250,8 @@ def reflink_works(folder: str) -> bool:
     """Whether files in folder can share blocks, found by doing it once, on files that never get a name."""
     try:
         source = os.open(folder, os.O_TMPFILE | os.O_RDWR, 0o600)
-    except OSError:
+    except OSError as error:
+        _refuse_full(folder, error)
         return False  # a filesystem without nameless files (NFS, FAT) has no reflink either
     try:
         os.write(source, b"reflink" * 1000)
@@ -239,8 +260,17 @@ def reflink_works(folder: str) -> bool:
             return clone_descriptor(source, clone)
         finally:
             os.close(clone)
+    except OSError as error:
+        _refuse_full(folder, error)
+        raise
     finally:
         os.close(source)
+
+
+def _refuse_full(folder: str, error: OSError) -> None:
+    """A full filesystem looks like one that can't share blocks."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        raise ResilientVmError(f"{folder} has no space left ({error.strerror}); free some, and run again") from error
 
 
 def data_ranges(descriptor: int, size: int) -> Iterator[tuple[int, int]]:

@@ -9,12 +9,10 @@ writes; where it receives, it grants the sender so many bytes at a time.
 
 from __future__ import annotations
 
-import contextlib
 import fcntl
 import json
 import os
 import re
-import tempfile
 import threading
 import time
 from collections.abc import Callable
@@ -29,6 +27,8 @@ __all__ = ["PIECE_BYTES", "Credit", "Limits", "Slot", "Window", "grant_all", "sp
 
 # What is waited for at a time: fine enough for a rate of a megabyte a second to look like one.
 PIECE_BYTES = 64 * 1024
+# As many as the site playbook lays; the folder is root's, so that no account puts anything else in their place.
+_SLOTS = 64
 # So much of a second may be sent at once after a pause.
 _BURST_SECONDS = 0.1
 _LOOK_SECONDS = 1.0
@@ -117,8 +117,8 @@ class Slot:
         with self._changing:
             if self._over or self._descriptor >= 0:
                 return True
-            for number in range(self._count):
-                descriptor = os.open(os.path.join(self._folder, f"slot.{number}"), os.O_RDONLY | os.O_CREAT, 0o640)
+            for number in range(min(self._count, _SLOTS)):
+                descriptor = _opened(os.path.join(self._folder, f"slot.{number}"), os.O_RDONLY)
                 try:
                     fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 except BlockingIOError:
@@ -199,7 +199,7 @@ class Limits:
             slot.take()
 
     def _take_shared(self, amount: int) -> float:
-        descriptor = self._open_bucket()
+        descriptor = _opened(self._bucket, os.O_RDWR)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX)
             state = _bucket(os.pread(descriptor, 4096, 0))
@@ -214,26 +214,16 @@ class Limits:
         finally:
             os.close(descriptor)
 
-    def _open_bucket(self) -> int:
-        """The file of the machine's rate; one that is gone is laid anew."""
-        try:
-            with contextlib.suppress(FileNotFoundError):
-                return os.open(self._bucket, os.O_RDWR)
-            # Complete before it has its name: the accounts of all customers must be able to write it.
-            descriptor, unnamed = tempfile.mkstemp(dir=os.path.dirname(self._bucket))
-            try:
-                os.fchmod(descriptor, 0o660)
-                with contextlib.suppress(FileExistsError):
-                    os.link(unnamed, self._bucket)
-            finally:
-                os.close(descriptor)
-                os.unlink(unnamed)
-            return os.open(self._bucket, os.O_RDWR)
-        except OSError as error:
-            raise ResilientVmError(
-                f"{self._bucket}, which holds the rate of all copies on the backup storage, can't be used "
-                f"({error.strerror}); run the site playbook"
-            ) from error
+
+def _opened(path: str, flags: int) -> int:
+    """A file that the copies of all customers share."""
+    try:
+        return os.open(path, flags | os.O_NOFOLLOW)
+    except OSError as error:
+        raise ResilientVmError(
+            f"{path}, by which the copies of this backup storage count each other and share its rate, can't be used "
+            f"({error.strerror}); run the site playbook"
+        ) from error
 
 
 def _bucket(text: bytes) -> dict[str, float]:

@@ -6,19 +6,36 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from ._digests import ALGORITHM, BLOCK_SIZE
 from ._errors import ResilientVmError
 
-__all__ = ["IMAGE_ID", "SCHEMA", "Definition", "Disk", "Manifest", "Proven"]
+__all__ = [
+    "DEFINITION",
+    "IMAGE_ID",
+    "NVRAM",
+    "SCHEMA",
+    "TPM",
+    "XML",
+    "Definition",
+    "Disk",
+    "Manifest",
+    "Proven",
+    "check_names",
+    "check_offer",
+    "check_uuid",
+]
 
 SCHEMA = 1
+# Files of the machine definition.
+XML, NVRAM, TPM = DEFINITION = ("domain.xml", "nvram.fd", "tpm.tar")
 IMAGE_ID = re.compile(r"\d{8}T\d{6}Z")
 _TARGET = re.compile(r"[A-Za-z0-9]+")
-_FILE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 _ROOT = re.compile(r"[0-9a-f]{64}")
+_UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 
 @dataclass(frozen=True)
@@ -150,6 +167,45 @@ class Manifest:
         return manifest
 
 
+def check_names(targets: Iterable[Any], files: Iterable[Any], where: str) -> None:
+    """Names that become those of files: each machine hears them from another one, and trusts none with a path.
+
+    Raises ResilientVmError for any other.
+    """
+    strange = [name for name in targets if not isinstance(name, str) or not _TARGET.fullmatch(name)]
+    for name in [*strange, *(name for name in files if name not in DEFINITION)]:
+        raise ResilientVmError(f"{where} names {name!r}, which is no disk and no file of a definition")
+
+
+def check_uuid(uuid: Any, where: str) -> None:
+    """Raises ResilientVmError for what is no UUID as libvirt writes it."""
+    if not isinstance(uuid, str) or not _UUID.fullmatch(uuid):
+        raise ResilientVmError(f"{where} is of machine {uuid!r}, which is no UUID")
+
+
+def check_offer(offer: dict[str, Any], peer: str) -> None:
+    """What a sender says it has, before any of it is believed. Raises ResilientVmError for what can't be an image."""
+    what = f"the image that {peer} offers"
+    try:
+        disks = [(disk["target"], disk["size_bytes"]) for disk in offer["disks"]]
+        known = [offer[name] for name in ("id", "epoch", "uuid", "instant", "domain", "consistency")]
+    except (KeyError, TypeError) as error:
+        raise ResilientVmError(
+            f"{what} lacks {error}; run the site playbook, so that all machines have one version"
+        ) from error
+    check_names([target for target, _size in disks], [], what)
+    check_uuid(offer["uuid"], what)
+    sizes = [size for _target, size in disks]
+    if not disks or len({target for target, _size in disks}) != len(disks) or not all(map(_is_size, sizes)):
+        raise ResilientVmError(f"{what} has no disks, one of them twice, or one of no size: {disks}")
+    if not isinstance(known[0], str) or not IMAGE_ID.fullmatch(known[0]) or not _is_size(known[1]):
+        raise ResilientVmError(f"{what} has id {known[0]!r} and epoch {known[1]!r}, which can't be")
+
+
+def _is_size(value: Any) -> bool:
+    return isinstance(value, int) and value > 0
+
+
 def _fields(kind: type[Any], document: dict[str, Any]) -> dict[str, Any]:
     """The members of a document that are fields of a dataclass; a later schema's additions are ignored."""
     return {name: document[name] for name in kind.__dataclass_fields__ if name in document}
@@ -163,16 +219,14 @@ def _first_wrong(manifest: Manifest) -> str:
         return f"id {manifest.id!r}"
     if not isinstance(manifest.epoch, int) or manifest.epoch < 1:
         return f"epoch {manifest.epoch!r}"
+    if not isinstance(manifest.uuid, str) or not _UUID.fullmatch(manifest.uuid):
+        return f"uuid {manifest.uuid!r}"
     if manifest.consistency not in ("filesystem", "crash", "offline"):
         return f"consistency {manifest.consistency!r}"
     if not manifest.disks:
         return "no disks"
     return next(filter(None, map(_wrong_in_disk, manifest.disks)), "") or next(
-        (
-            f"definition file {entry.name!r}"
-            for entry in manifest.definition
-            if not isinstance(entry.name, str) or not _FILE.fullmatch(entry.name)
-        ),
+        (f"definition file {entry.name!r}" for entry in manifest.definition if entry.name not in DEFINITION),
         "",
     )
 

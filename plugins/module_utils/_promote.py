@@ -216,6 +216,12 @@ class Promotion:
         manifest = image.manifest
         if manifest is None or not image.complete:
             raise ResilientVmError(image.problem or f"generation {name} of {self.layout.name} is damaged")
+        own = held(self.layout)
+        if manifest.uuid != own.uuid:
+            raise ResilientVmError(
+                f"generation {name} of {self.layout.name} is of machine {manifest.uuid}, and this one is {own.uuid}; "
+                "erase that generation"
+            )
         work = self.layout.running + ".new"
         shutil.rmtree(work, ignore_errors=True)
         os.mkdir(work, 0o700)
@@ -225,7 +231,9 @@ class Promotion:
             if entry.name != _definition.XML:
                 self._lay_file(image, entry.name, entry.sha256, work)
         targets = [disk.target for disk in manifest.disks]
-        wanted = _standby_xml.mapped(definition_of(image), self.layout.running, targets, self.networks)
+        wanted = _standby_xml.mapped(
+            definition_of(image), self.layout.running, targets, self.networks, (own.domain, own.uuid)
+        )
         with open(os.path.join(work, _definition.XML), "x", encoding="utf-8", opener=_private) as stream:
             stream.write(_renewed(wanted))
         _definition.unpack_tpm(os.path.join(work, _definition.TPM), manifest.uuid, self.swtpm)

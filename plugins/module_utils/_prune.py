@@ -59,6 +59,7 @@ def prune(layout: Layout, wish: Wish, dry: bool = False) -> list[Verdict]:
         if not dry:
             # Held over the decision too: a pin laid in between would count for nothing.
             stack.enter_context(locked(layout.lock, "image_prune"))
+            store.finish_erasing()
         images = [seen(image) for image in store.images()]
         verdicts = _verdicts(images, policy, wish, dry)
         if not dry:

@@ -98,7 +98,7 @@ def _machine_of(answer: Mapping[str, Any]) -> str:
 def gate_problems(answers: Mapping[str, Any], plan: Mapping[str, Any]) -> list[str]:
     """What is wrong with the gate of a VM's hosts: one sentence each, from a loop of M(gate) over ``questions``.
 
-    That a machine or its libvirt does not answer has been told before.
+    Whoever gives no answer had given one when the run began: nobody has told of that yet.
     """
     if not plan:
         return []
@@ -109,7 +109,7 @@ def gate_problems(answers: Mapping[str, Any], plan: Mapping[str, Any]) -> list[s
     both = len(set(heard) & set(plan["machines"])) > 1
     for answer in _results(answers):
         machine = _machine_of(answer)
-        if machine not in plan["machines"] or answer.get("reachable") is False or answer.get("libvirt") is False:
+        if machine not in plan["machines"]:
             continue
         if "problems" not in answer:
             told.append(f"on {machine}: {answer.get('msg') or 'the gate gave no answer'}")
@@ -126,7 +126,7 @@ def told_of(answers: Mapping[str, Any], plan: Mapping[str, Any]) -> dict[str, di
     """What each machine answered about one VM, by machine.
 
     ``answers`` is the registered result of a loop over ``questions``. ``answered`` in each says whether the machine
-    did; if not, ``msg`` says why.
+    did; if not, ``msg`` says why, and ``reachable`` whether it is there.
     """
     told = {}
     key = f"{plan['customer']}/{plan['vm']}"
@@ -138,6 +138,8 @@ def told_of(answers: Mapping[str, Any], plan: Mapping[str, Any]) -> dict[str, di
         entry: dict[str, Any] = {"answered": bool(names)}
         if not names:
             entry["msg"] = answer.get("msg") or f"machine {machine} gave no answer"
+            # One that is there and can't tell is another matter than one that is gone.
+            entry["reachable"] = answer.get("reachable") is not False
         for name in ("clock", "version", "account_missing", "root", "libvirt"):
             if name in answer:
                 entry[name] = answer[name]

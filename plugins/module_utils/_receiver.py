@@ -15,7 +15,7 @@ from ._errors import ResilientVmError
 from ._files import locked, write_atomic
 from ._frames import Frame
 from ._incoming import Incoming, IncomingDisk
-from ._manifest import Definition, Disk, Manifest, Proven
+from ._manifest import DEFINITION, Definition, Disk, Manifest, Proven, check_offer
 from ._store import Store, StoredImage, file_sha256
 from ._wire import LinkBrokenError, Wire
 
@@ -77,6 +77,7 @@ class Receiver:
         return self._result(manifest)
 
     def _check(self, offer: dict[str, Any]) -> None:
+        check_offer(offer, self._wire.peer)
         name = self._store.layout.name
         if self._expected_id is not None and offer["id"] != self._expected_id:
             raise ResilientVmError(
@@ -253,7 +254,7 @@ class Receiver:
                 self._wire.stranger()
             header = frame.document()
             name = header["name"]
-            if os.path.basename(name) != name or name.startswith("."):
+            if name not in DEFINITION:
                 self._wire.stranger()
             content = self._wire.expect(_frames.FILE).payload
             if incoming is None:

@@ -93,8 +93,13 @@ class Registry:
                 continue
             try:
                 document = read_json(path)
-                if document is not None:  # else it went meanwhile: another VM is being unprotected
-                    found.append(Entry.from_json(document, path))
+                if document is None:
+                    # It went meanwhile: another VM is being unprotected.
+                    continue
+                entry = Entry.from_json(document, path)
+                if os.stat(path).st_uid != os.geteuid() or name != f"{entry.uuid}.json":
+                    raise ResilientVmError(f"{path} is none of the site playbook's; erase it")
+                found.append(entry)
             except ResilientVmError as error:
                 problems.append(str(error))
         return found, problems

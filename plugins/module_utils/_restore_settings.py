@@ -29,7 +29,7 @@ RESTORES: tuple[Setting, ...] = (
     Setting(
         "restore_host",
         "str",
-        "For the restore and restore_files playbooks: which of the VM's three machines; for files the backup storage "
+        "For the restore playbook: which of the VM's three machines; for files the backup storage "
         "when not set, for a new VM the standby host.",
     ),
     Setting(

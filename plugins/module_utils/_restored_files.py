@@ -19,6 +19,7 @@ from ._errors import ResilientVmError
 from ._files import clone_descriptor, data_ranges, fsync_directory, fsync_tree, read_json, reflink_works, write_json
 from ._human import human_size
 from ._layout import Layout
+from ._manifest import check_names
 from ._process import Runner
 from ._restore_store import RestoreStore, pinned
 from ._store import Store, StoredImage, file_sha256
@@ -63,6 +64,14 @@ class Wish:
     # What is still to come to this machine.
     bytes_arriving: int = 0
     reserve_bytes: int = 0
+
+    def __post_init__(self) -> None:
+        """Raises ResilientVmError for names that no image has: the backup storage says them, and root writes there."""
+        check_names(
+            [disk["target"] for disk in self.disks],
+            [entry["name"] for entry in self.definition],
+            f"image {self.image_id} as the backup storage tells of it",
+        )
 
     def file(self, target: str) -> str:
         return f"{target}.{self.format}"

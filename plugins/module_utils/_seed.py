@@ -147,6 +147,10 @@ def as_raw(path: str, image_format: str, work: str, run: Runner) -> str:
     """Path of a disk's content as a raw file: its own, or ``work``, which is made then and the caller's to erase."""
     if image_format == "raw":
         return path
+    # Before it holds anything, since every account gets through to it: qemu-img keeps the mode of what is there.
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(work)
+    os.close(os.open(work, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
     words = ["qemu-img", "convert", "-q", "-f", image_format, "-O", "raw", path, work]
     run(words, timeout_seconds=_CONVERT_SECONDS)
     return work

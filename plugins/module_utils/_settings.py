@@ -251,6 +251,7 @@ TABLE: tuple[Setting, ...] = (
         unit="transfers",
         scope="machine",
         minimum=1,
+        maximum=64,
     ),
     Setting(
         "transfer_window",

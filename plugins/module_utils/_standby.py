@@ -95,7 +95,11 @@ def plan_present(layout: Layout, run: Runner, wish: Wish, installed: str = _unit
     virsh = _virsh.Virsh(run)
     other = _refuse_other_machine(virsh, layout, wish.domain, uuid)
     wanted = _standby_xml.mapped(
-        definition_of(image), layout.running, [disk.target for disk in manifest.disks], wish.networks
+        definition_of(image),
+        layout.running,
+        [disk.target for disk in manifest.disks],
+        wish.networks,
+        (wish.domain, uuid),
     )
     present = wish.domain in virsh.domains()
     found = virsh.inactive_xml(uuid) if present else ""
@@ -246,6 +250,7 @@ def apply(layout: Layout, run: Runner, plan: Plan) -> None:
             for path in (layout.current, _record_file(layout)):
                 with contextlib.suppress(FileNotFoundError):
                     os.unlink(path)
+        store.finish_erasing()
         for image_id in plan.erase:
             store.erase(image_id)
 

@@ -28,25 +28,34 @@ def mapped(
     running: str,
     targets: Collection[str],
     networks: Mapping[str, str],
+    identity: tuple[str, str] | None = None,
     exists: Callable[[str], bool] = os.path.exists,
 ) -> str:
     """The XML to define on the standby host: the same machine, its disks under ``running``.
 
     ``targets`` are the disks of the image; other disks were left out of it by their owner and have nothing here.
-    ``networks`` renames networks, bridges and devices that interfaces are attached to.
+    ``networks`` renames networks, bridges and devices that interfaces are attached to. ``identity``: name and UUID it
+    has to have; libvirt would take one of another name and UUID for another machine, which may be another customer's.
     """
     try:
         root = ElementTree.fromstring(xml)
     except ElementTree.ParseError as error:
         raise ResilientVmError(f"the image's domain.xml is not XML ({error}); erase this generation") from error
+    if identity is not None and (root.findtext("name"), root.findtext("uuid")) != identity:
+        raise ResilientVmError(
+            f"the image's domain.xml is of machine {root.findtext('name')} ({root.findtext('uuid')}), not of "
+            f"{identity[0]} ({identity[1]}); erase this generation"
+        )
     root.attrib.pop("id", None)
     for label in root.findall("seclabel"):
         # Made for the other host; libvirt generates its own.
         root.remove(label)
     _map_firmware(root, running)
-    devices = root.find("devices")
-    if devices is None:
-        raise ResilientVmError("the image's domain.xml has no devices; erase this generation")
+    several = root.findall("devices")
+    if len(several) != 1:
+        # libvirt would read them all, and what is left out below could be in another one.
+        raise ResilientVmError(f"the image's domain.xml has {len(several)} lists of devices; erase this generation")
+    devices = several[0]
     emulator = devices.find("emulator")
     if emulator is not None and not exists(emulator.text or ""):
         # Distributions install QEMU in different places; left out, libvirt finds its own.

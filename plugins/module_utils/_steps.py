@@ -40,6 +40,11 @@ def problems(steps: Sequence[Mapping[str, Any]], owner: str) -> list[str]:
             found.append(f"{where} has when: {step['when']}; it takes {' or '.join(MOMENTS)}")
         found += _unknown(step, _STEP_KEYS, where)
         found += _form_problems(step, where)
+        if step.get("when") == "before_start" and any("tasks" in part for part in _parts(step)):
+            found.append(
+                f"{where} has tasks before the start, where a machine that they can't reach would end the takeover; "
+                "write a command, or leave out when"
+            )
         for part in ("verify", "undo"):
             if part in step:
                 inner, place = step[part], f"{part} of {where}"
@@ -48,6 +53,10 @@ def problems(steps: Sequence[Mapping[str, Any]], owner: str) -> list[str]:
                     continue
                 found += [*_unknown(inner, _FORM_KEYS, place), *_form_problems(inner, place)]
     return found
+
+
+def _parts(step: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    return [part for part in (step, step.get("verify"), step.get("undo")) if isinstance(part, Mapping)]
 
 
 def _unknown(given: Mapping[str, Any], known: Sequence[str], where: str) -> list[str]:
@@ -66,9 +75,12 @@ def _form_problems(form: Mapping[str, Any], where: str) -> Iterator[str]:
     words = form.get("command", ["x"])
     if not isinstance(words, (list, tuple)) or not words or not all(isinstance(word, str) and word for word in words):
         yield f"{where} has no list of texts as its command; write it like [/usr/local/sbin/move-route, erp]"
-    path = form.get("tasks", "x")
-    if not isinstance(path, str) or not path:
-        yield f"{where} names no file of tasks; write its path on the control node"
+    path = form.get("tasks", "/x")
+    if not isinstance(path, str) or not path.startswith("/"):
+        yield f"{where} names no file of tasks; write its absolute path on the control node"
+    for key in ("host", "seconds"):
+        if "tasks" in form and key in form:
+            yield f"{where} has {key} beside tasks, which run on the control node; take it out"
     if "nsupdate" in form:
         yield from _dns_problems(form["nsupdate"], where)
 

@@ -17,7 +17,16 @@ from typing import Any
 from . import _clock
 from ._digests import DigestFile
 from ._errors import ResilientVmError
-from ._files import fsync_directory, fsync_tree, read_json, remove_tree, write_atomic, write_json
+from ._files import (
+    as_owner_of,
+    fsync_directory,
+    fsync_tree,
+    read_json,
+    remove_tree,
+    unreadable,
+    write_atomic,
+    write_json,
+)
 from ._layout import Layout
 from ._manifest import IMAGE_ID, Disk, Manifest
 from ._state import State
@@ -136,7 +145,11 @@ class Store:
             _check_sum(path)
         except ResilientVmError as error:
             manifest, problem = None, str(error)
-        damaged = read_json(os.path.join(path, _DAMAGED)) or []
+        damaged: list[dict[str, Any]] = []
+        try:
+            damaged = _marks(os.path.join(path, _DAMAGED))
+        except ResilientVmError as error:
+            manifest, problem = None, str(error)
         return StoredImage(image_id, path, manifest, problem, damaged, [pin for pin in pins if pin.image == image_id])
 
     @staticmethod
@@ -152,6 +165,8 @@ class Store:
                 size = os.stat(file).st_size
             except FileNotFoundError:
                 size = -1
+            except OSError as error:
+                raise unreadable(file, error) from error
             if size != disk.size_bytes or not os.path.exists(os.path.join(path, disk.digests)):
                 raise ResilientVmError(
                     f"{file} is missing or has not the {disk.size_bytes} bytes its manifest names; erase this image",
@@ -210,13 +225,19 @@ class Store:
         """Erase one image; others never depend on it. The caller holds the VM's lock."""
         remove_tree(self.path(image_id))
 
+    def finish_erasing(self) -> None:
+        """Erase what a run that was cut off had begun to: nobody lists it any more. The caller holds the VM's lock."""
+        for name in os.listdir(self.folder) if os.path.isdir(self.folder) else []:
+            if name.startswith(".") and name.endswith(".erased"):
+                remove_tree(os.path.join(self.folder, name))
+
     def mark_damaged(self, image_id: str, disk: str, offset_bytes: int, found_by: str, right_at: str = "") -> None:
         """Note a block that is not what its digest says; the image is not used as base or generation while it stands.
 
         ``disk`` may be the name of another file of the image. ``right_at``: when it was last known to be right.
         """
         where = os.path.join(self.path(image_id), _DAMAGED)
-        marks = read_json(where) or []
+        marks = _marks(where)
         if not any(mark["disk"] == disk and mark["offset_bytes"] == offset_bytes for mark in marks):
             marks.append(
                 {
@@ -227,18 +248,20 @@ class Store:
                     **({"right_at": right_at} if right_at else {}),
                 }
             )
-            write_json(where, marks, owner=_owner_of(self.folder))
+            with as_owner_of(self.folder):
+                write_json(where, marks)
 
     def clear_mark(self, image_id: str, disk: str, offset_bytes: int) -> None:
         """Take a mark away: the block has been read again and is what its digest says."""
         where = os.path.join(self.path(image_id), _DAMAGED)
-        marks = read_json(where) or []
+        marks = _marks(where)
         left = [mark for mark in marks if (mark["disk"], mark["offset_bytes"]) != (disk, offset_bytes)]
-        if left:
-            write_json(where, left, owner=_owner_of(self.folder))
-        elif marks:
-            os.unlink(where)
-            fsync_directory(os.path.dirname(where))
+        with as_owner_of(self.folder):
+            if left:
+                write_json(where, left)
+            elif marks:
+                os.unlink(where)
+                fsync_directory(os.path.dirname(where))
 
     def pins(self) -> Iterator[Pin]:
         """Pins in force; expired ones of readers that died are passed over."""
@@ -250,7 +273,7 @@ class Store:
         for name in names:
             if not name.endswith(".json"):
                 continue
-            document = read_json(os.path.join(folder, name))
+            document = _pin(os.path.join(folder, name))
             if document is None:
                 continue
             until = document.get("until")
@@ -267,7 +290,7 @@ class Store:
         """Erase pins that have run out, and those of readers for a purpose that only one at a time can have."""
         for name in os.listdir(self.layout.pins):
             path = os.path.join(self.layout.pins, name)
-            document = (read_json(path) if name.endswith(".json") else None) or {}
+            document = (_pin(path) if name.endswith(".json") else None) or {}
             over = document.get("until") is not None and document["until"] < time.time()
             if over or (document.get("reading") and document.get("purpose") == purpose):
                 with contextlib.suppress(FileNotFoundError):
@@ -285,6 +308,33 @@ class Store:
         return path
 
 
+def _marks(where: str) -> list[dict[str, Any]]:
+    """What is known to be damaged in an image."""
+    marks = read_json(where) or []
+    if not isinstance(marks, list) or not all(
+        isinstance(mark, dict) and {"disk", "offset_bytes", "found_by", "found"} <= mark.keys() for mark in marks
+    ):
+        raise ResilientVmError(
+            f"{where}, which says what is damaged here, is damaged; erase that file and run the verify playbook",
+            path=where,
+        )
+    return marks
+
+
+def _pin(path: str) -> dict[str, Any] | None:
+    document = read_json(path)
+    if document is None:
+        return None
+    until = document.get("until") if isinstance(document, dict) else None
+    if (
+        not isinstance(document, dict)
+        or not {"image", "purpose"} <= document.keys()
+        or not isinstance(until, (int, float, type(None)))
+    ):
+        raise ResilientVmError(f"{path} is no pin; erase it, and pin the image again if it was pinned", path=path)
+    return document
+
+
 def write_manifest(folder: str, manifest: Manifest) -> None:
     """The manifest of an image that is about to be published, and its checksum."""
     path = os.path.join(folder, MANIFEST)
@@ -300,6 +350,8 @@ def _check_sum(path: str) -> None:
             wanted = stream.read()
     except FileNotFoundError:
         return
+    except OSError as error:
+        raise unreadable(where, error) from error
     if wanted != f"{file_sha256(where)}  {MANIFEST}\n":
         raise ResilientVmError(
             f"{where} is not what {MANIFEST_SUM} beside it says; run the verify playbook, which mends it if it can",
@@ -318,7 +370,12 @@ def _owner_of(folder: str) -> tuple[int, int] | None:
 def file_sha256(path: str) -> str:
     """SHA-256 of a (small) file, hexadecimal."""
     digest = hashlib.sha256()
-    with open(path, "rb") as stream:
-        for piece in iter(lambda: stream.read(1 << 20), b""):
-            digest.update(piece)
+    try:
+        with open(path, "rb") as stream:
+            for piece in iter(lambda: stream.read(1 << 20), b""):
+                digest.update(piece)
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise unreadable(path, error) from error
     return digest.hexdigest()

@@ -212,7 +212,9 @@ def decide(plan: Mapping[str, Any], facts: Facts, confirm: str = "", scheduled: 
 
 def _refuse_half_an_answer(plan: Mapping[str, Any], facts: Facts, active: str) -> None:
     """A machine that answers and doesn't tell what it sees is not one that is gone, for which others may stand in."""
-    for machine in facts.hosts:
+    for machine, told in facts.hosts.items():
+        if machine != active and told.get("reachable") and not told.get("answered"):
+            raise ResilientVmError(f"{plan['vm']} is not taken over: {machine} can't tell what it knows: {told['msg']}")
         if machine in (active, *facts.looks) or not _answered(facts, machine):
             continue
         raise ResilientVmError(

@@ -27,6 +27,7 @@ from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._sender imp
 from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._store import Store
 
 KIB = 1024
+UUID = "0b7a1c2d-3e4f-4a5b-8c6d-7e8f9a0b1c2d"
 
 
 class Disk:
@@ -81,7 +82,7 @@ class Snapshot:
             "id": self.id,
             "instant": f"{self.id[:4]}-{self.id[4:6]}-{self.id[6:8]}T02:00:00Z",
             "domain": "erp",
-            "uuid": "0b7a",
+            "uuid": UUID,
             "epoch": self.epoch,
             "consistency": "crash",
             "checkpoint": None,

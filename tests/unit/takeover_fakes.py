@@ -59,6 +59,8 @@ def facts(**changes: Any) -> Facts:
     }
     for name in changes.get("silent", ()):
         hosts[name] = {"answered": False, "msg": f"machine {name} can't be reached"}
+    for name in changes.get("errs", ()):
+        hosts[name] = {"answered": False, "reachable": True, "msg": f"state.json on {name} is damaged"}
     held = {
         "answered": True,
         "current": changes.get("current", GENERATION),

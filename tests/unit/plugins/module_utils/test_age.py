@@ -142,3 +142,37 @@ def test_the_exit_code_is_red_when_there_is_anything_to_say(
     lay(tmp_path, "erp")
     assert _age.main(["--now", now], str(tmp_path), "/nowhere") == code
     assert bool(capsys.readouterr().out) is bool(code)
+
+
+@pytest.mark.parametrize("text", ["[]", "{", '{"image": "x"}', "[" * 100_000])
+def test_what_one_account_lays_keeps_nobody_from_being_told(tmp_path: Path, text: str) -> None:
+    """Not even its own VM's owner."""
+    for vm in ("erp", "web"):
+        lay(tmp_path, vm, changed="2026-01-01T00:00:00Z", alarm_command=f"/bin/page {vm}")
+    (tmp_path / "acme/erp/pins").mkdir()
+    (tmp_path / "acme/erp/pins/x.json").write_text(text)
+    called: list[list[str]] = []
+
+    def runner(argv: list[str], **_kwargs: Any) -> Completed:
+        called.append(argv)
+        return Completed(0, "", "")
+
+    said = look(tmp_path, runner=runner)
+    assert "acme/erp has a young image can't be told" in said[0] and "acme/web has no image" in said[1]
+    assert [argv[1] for argv in called] == ["erp", "web"]
+
+
+def test_not_even_what_nobody_thought_of_keeps_the_others_from_being_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for vm in ("erp", "web"):
+        lay(tmp_path, vm, changed="2026-01-01T00:00:00Z")
+    looked = _age.look
+
+    def breaks(layout: Any, hours: float) -> Protected:
+        if layout.vm == "erp":
+            raise KeyError("purpose")
+        return looked(layout, hours)
+
+    monkeypatch.setattr(_age, "look", breaks)
+    assert [words.split()[0] for words in look(tmp_path)] == ["whether", "acme/web"]

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import random
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -265,3 +266,32 @@ def test_any_history_of_changes_cuts_and_lost_bitmaps_ends_with_right_images(
         check_image(storage, image_id, content)
         transfer(StoredSource(storage, image_id), standby)
         check_image(standby, image_id, content)
+
+
+@pytest.mark.parametrize(
+    "lie",
+    [
+        {"disks": [{"target": "../../images/20260101T020000Z/vda", "size_bytes": BLOCK_SIZE}]},
+        {"disks": [{"target": "vda", "size_bytes": -1}]},
+        {"disks": [{"target": "vda", "size_bytes": BLOCK_SIZE}] * 2},
+        {"disks": [{"target": "vda"}]},
+        {"disks": []},
+        {"uuid": "/etc/cron.d"},
+        {"id": "../20260101T020000Z"},
+        {"epoch": "1"},
+    ],
+)
+def test_a_sender_names_nothing_outside_of_its_own_image(tmp_path: Path, lie: dict[str, Any]) -> None:
+    """As somebody who has taken the active host over: what is stored stays as it is."""
+    store = Store(make_layout(tmp_path))
+    content = blocks(4)
+    transfer(Snapshot(IDS[0], [Disk("vda", content)], None), store)
+    before = {path: path.read_bytes() for path in sorted(tmp_path.rglob("*")) if path.is_file()}
+
+    class Liar(Snapshot):
+        def offer(self) -> dict[str, Any]:
+            return {**super().offer(), **lie}
+
+    with pytest.raises(ResilientVmError, match="the image that"):
+        transfer(Liar(IDS[1], [Disk("vda", content)], None), store)
+    assert {path: path.read_bytes() for path in sorted(tmp_path.rglob("*")) if path.is_file()} == before

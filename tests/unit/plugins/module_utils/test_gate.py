@@ -9,13 +9,14 @@ import json
 import os
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from unit.gate_fakes import OWN, UUID, World
 
-from ansible_collections.edgecloud.resilient_vm.plugins.module_utils import _gate
+from ansible_collections.edgecloud.resilient_vm.plugins.module_utils import _gate, _registry
 from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._gate import Answer
 from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._registry import PROBE
 from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._transitions import PHASES, named
@@ -255,11 +256,34 @@ def test_one_damaged_file_keeps_no_other_vm_down(world: World, fault: str) -> No
     assert world.running == {UUID}
 
 
-def test_a_vm_that_is_forgotten_in_this_moment_is_nobody_s_problem(world: World) -> None:
+def test_a_vm_that_is_forgotten_in_this_moment_is_nobody_s_problem(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Its entry was listed, and is gone before it is read."""
-    (world.place / "gate" / "11111111-2222-4333-8444-555555555555.json").symlink_to(world.place / "gone")
+    gone = world.place / "gate" / "11111111-2222-4333-8444-555555555555.json"
+    gone.write_text("{}")
+    read = _registry.read_json
+
+    def meanwhile(path: str) -> Any:
+        gone.unlink(missing_ok=True)
+        return read(path)
+
+    monkeypatch.setattr(_registry, "read_json", meanwhile)
     entries, problems = world.gate.registry.read()
     assert [entry.uuid for entry in entries] == [UUID] and not problems
+
+
+def test_an_entry_that_another_account_has_laid_opens_and_stops_nothing(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Were the folder ever written through a link, as nothing of root's should, the file would be the account's."""
+    laid = world.place / "gate" / f"{UUID}.json"
+    laid.with_name("damaged.json").write_text(laid.read_text())
+    entries, problems = world.gate.registry.read()
+    assert [entry.uuid for entry in entries] == [UUID]
+    assert problems == [f"{laid.with_name('damaged.json')} is none of the site playbook's; erase it"]
+    monkeypatch.setattr(_registry.os, "geteuid", lambda: 12345)
+    assert not world.gate.registry.read()[0]
 
 
 def test_a_dry_look_opens_nothing(world: World) -> None:

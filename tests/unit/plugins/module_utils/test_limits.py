@@ -135,15 +135,17 @@ def test_a_bucket_that_a_killed_transfer_left_half_written_is_an_empty_one(tmp_p
     assert sum(waited) <= PIECE_BYTES / RATE
 
 
-def test_a_rate_whose_file_is_gone_is_kept_again(tmp_path: Path) -> None:
-    waited: list[float] = []
-    limits = Limits(machine_rate=RATE, shared=str(tmp_path), sleep=waited.append)
-    for _each in range(10):
-        limits.take(PIECE_BYTES, print)
-    assert sum(waited) > 0
-    assert os.listdir(tmp_path) == ["rate.json"]
-    # The accounts of all customers count in it.
-    assert (tmp_path / "rate.json").stat().st_mode & 0o777 == 0o660
+@pytest.mark.parametrize("there", [True, False])
+def test_what_is_not_as_site_laid_it_is_not_used(tmp_path: Path, there: bool) -> None:
+    """Through a link another customer's files would be overwritten."""
+    (tmp_path / "victim").write_text("precious")
+    for name in ("rate.json", "slot.0") if there else ():
+        (tmp_path / name).symlink_to(tmp_path / "victim")
+    with pytest.raises(ResilientVmError, match=r"rate\.json, by which .* run the site playbook"):
+        Limits(machine_rate=RATE, shared=str(tmp_path)).take(PIECE_BYTES, print)
+    with pytest.raises(ResilientVmError, match=r"slot\.0, by which .* run the site playbook"):
+        Slot(str(tmp_path), 1, pytest.fail).take()
+    assert (tmp_path / "victim").read_text() == "precious"
 
 
 def test_a_rate_that_cannot_be_kept_ends_the_copy_with_its_reason(tmp_path: Path) -> None:
@@ -151,7 +153,7 @@ def test_a_rate_that_cannot_be_kept_ends_the_copy_with_its_reason(tmp_path: Path
     down, up = os.pipe(), os.pipe()
     here, there = Wire(down[0], up[1], "there"), Wire(up[0], down[1], "here")
     threading.Thread(target=grant_all, args=(here, limits, print), daemon=True).start()
-    with pytest.raises(ResilientVmError, match=r"rate\.json, which holds the rate of all .*; run the site playbook"):
+    with pytest.raises(ResilientVmError, match=r"rate\.json, by which the copies .*; run the site playbook"):
         here.receive()
     # And where this end sends.
     there.gate = partial(limits.take, paused=print)
@@ -166,8 +168,15 @@ def test_a_rate_that_cannot_be_kept_ends_the_copy_with_its_reason(tmp_path: Path
     there.close()
 
 
-def test_a_slot_is_waited_for_and_given_back(tmp_path: Path) -> None:
-    first, second = (Slot(str(tmp_path), 2, print) for _each in range(2))
+@pytest.fixture
+def slots(tmp_path: Path) -> Path:
+    for number in range(2):
+        (tmp_path / f"slot.{number}").touch()
+    return tmp_path
+
+
+def test_a_slot_is_waited_for_and_given_back(slots: Path) -> None:
+    first, second = (Slot(str(slots), 2, print) for _each in range(2))
     first.take()
     second.take()
     waits = 0
@@ -178,18 +187,15 @@ def test_a_slot_is_waited_for_and_given_back(tmp_path: Path) -> None:
         if waits == 3:
             first.free()
 
-    third = Slot(str(tmp_path), 2, waiting, sleep=lambda _seconds: None)
+    third = Slot(str(slots), 2, waiting, sleep=lambda _seconds: None)
     with third:
         assert waits == 3
         second.free()
-    assert len(os.listdir(tmp_path)) == 2
-    with open(tmp_path / "slot.0", "rb") as stream:
+    with open(slots / "slot.0", "rb") as stream:
         fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
-def test_outside_its_window_a_transfer_keeps_nobody_from_theirs(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_outside_its_window_a_transfer_keeps_nobody_from_theirs(slots: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     clock = [at("2026-01-14 21:59:58")]
     monkeypatch.setattr(_limits._clock, "now", lambda _override: clock[0])
     waits: list[str] = []
@@ -198,7 +204,7 @@ def test_outside_its_window_a_transfer_keeps_nobody_from_theirs(
         waits.append("busy")
         other.free()
 
-    mine, other = Slot(str(tmp_path), 1, busy, sleep=lambda _seconds: None), Slot(str(tmp_path), 1, pytest.fail)
+    mine, other = Slot(str(slots), 1, busy, sleep=lambda _seconds: None), Slot(str(slots), 1, pytest.fail)
 
     def sleep(seconds: float) -> None:
         """The other one has it for as long as this one is paused, and longer."""
@@ -208,13 +214,13 @@ def test_outside_its_window_a_transfer_keeps_nobody_from_theirs(
     with mine:
         Limits(window=Window.parse("22:00-06:00", "UTC"), sleep=sleep).take(1, waits.append, mine)
         assert waits == ["2026-01-14T22:00:00Z"] * 2 + ["busy"]
-        with pytest.raises(BlockingIOError), open(tmp_path / "slot.0", "rb") as stream:
+        with pytest.raises(BlockingIOError), open(slots / "slot.0", "rb") as stream:
             fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
-def test_a_transfer_that_is_over_takes_no_slot_again(tmp_path: Path) -> None:
+def test_a_transfer_that_is_over_takes_no_slot_again(slots: Path) -> None:
     """The thread that grants bytes may still wait for the window of a connection that broke."""
-    with Slot(str(tmp_path), 1, pytest.fail) as slot:
+    with Slot(str(slots), 1, pytest.fail) as slot:
         slot.free()
     slot.take()
-    Slot(str(tmp_path), 1, pytest.fail).take()
+    Slot(str(slots), 1, pytest.fail).take()

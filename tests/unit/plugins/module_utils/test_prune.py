@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from unit.engine_fakes import UUID
 
 from ansible_collections.edgecloud.resilient_vm.plugins.module_utils import _clock
 from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._layout import Layout
@@ -36,7 +37,7 @@ def store(layout: Layout, image_id: str, epoch: int = 1) -> None:
     (folder / disk.file).write_bytes(bytes(disk.size_bytes))
     (folder / disk.digests).write_bytes(b"")
     instant = _clock.iso(_clock.instant(image_id))
-    manifest = Manifest(image_id, instant, "acme", "erp", "erp", "uuid", epoch, "crash", "a", [disk], [])
+    manifest = Manifest(image_id, instant, "acme", "erp", "erp", UUID, epoch, "crash", "a", [disk], [])
     (folder / "manifest.json").write_text(json.dumps(manifest.as_dict()))
 
 

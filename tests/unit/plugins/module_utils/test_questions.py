@@ -69,7 +69,9 @@ def test_a_part_is_told_as_if_it_had_been_asked_for_alone() -> None:
     assert part_of(answers, "images") == {"results": [answer("c", images=images, reachable=True, **ASKED)]}
     assert told_of(part_of(answers, "images"), ERP)["c"]["newest"] is None
     standbys = told_of(part_of(answers, "standbys"), ERP)
-    assert standbys == {"b": {"answered": False, "msg": "b is confused", "between": list(ASKED.values())}}
+    assert standbys == {
+        "b": {"answered": False, "reachable": True, "msg": "b is confused", "between": list(ASKED.values())}
+    }
 
 
 def test_of_an_answer_only_what_concerns_the_vm_is_kept() -> None:
@@ -96,7 +98,7 @@ def test_images_and_generations_are_the_entry_itself() -> None:
 
 def test_a_machine_without_an_answer_says_why() -> None:
     told = told_of({"results": [answer("b", msg="machine b can't be reached (timed out)", reachable=False)]}, ERP)
-    assert told == {"b": {"answered": False, "msg": "machine b can't be reached (timed out)"}}
+    assert told == {"b": {"answered": False, "reachable": False, "msg": "machine b can't be reached (timed out)"}}
 
 
 def test_other_customers_machines_are_left_out() -> None:
@@ -135,10 +137,10 @@ def test_a_host_that_would_not_start_it_after_a_boot_is_told_of_while_both_are_t
     told = gate_problems({"results": [alone, answer("b", **fine)]}, plan)
     assert told == ["if a booted now, erp would stay down: b has to say"]
     assert gate_problems({"results": [alone]}, plan) == []
-    assert gate_problems({"results": [alone, answer("b", msg="no", reachable=False)]}, plan) == []
+    assert gate_problems({"results": [alone, answer("b", msg="no", reachable=False)]}, plan) == ["on b: no"]
 
 
-def test_a_host_that_does_not_answer_is_told_of_once_by_others() -> None:
+def test_a_host_that_went_while_the_vms_had_their_turn_makes_no_green_run() -> None:
     plan = {"customer": "acme", "vm": "erp", "machines": ["a", "b", "c"]}
     answers = {
         "results": [
@@ -146,5 +148,5 @@ def test_a_host_that_does_not_answer_is_told_of_once_by_others() -> None:
             answer("b", failed=True, msg="libvirt does not answer", reachable=True, libvirt=False),
         ]
     }
-    assert gate_problems(answers, plan) == []
+    assert gate_problems(answers, plan) == ["on a: can't be reached", "on b: libvirt does not answer"]
     assert gate_problems(answers, {}) == []

@@ -134,6 +134,15 @@ def test_what_a_killed_restore_left_is_cleared_away(layout: Layout, tmp_path: Pa
     assert sorted(os.listdir(tmp_path)) == ["root", "x"]
 
 
+@pytest.mark.parametrize(
+    "told",
+    [{"definition": [{"name": "/etc/cron.d/x", "sha256": ""}]}, {"disks": [{"target": "../x"}]}],
+)
+def test_what_the_backup_storage_tells_names_no_file_elsewhere(tmp_path: Path, told: dict[str, Any]) -> None:
+    wish = {"image_id": IDS[0], "path": str(tmp_path / "x"), "format": "raw", "disks": [], **told}
+    assert "which is no disk and no file of a definition" in refused(lambda: Wish(**wish))
+
+
 def test_two_restores_to_one_path_do_not_mix(layout: Layout, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As of two VMs that one --limit names."""
     path, laid, second = tmp_path / "x", _restored_files.lay_disk, []

@@ -6,18 +6,20 @@
 from __future__ import annotations
 
 import os
+import stat
+import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
-from unit.engine_fakes import IDS, Disk, Snapshot, blocks, change, check_image, make_layout, transfer
+from unit.engine_fakes import IDS, UUID, Disk, Snapshot, blocks, change, check_image, make_layout, transfer
 
 from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._digests import BLOCK_SIZE
 from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._errors import ResilientVmError
 from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._layout import Layout
-from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._seed import check, lay, seeds_of
+from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._process import Completed, run
+from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._seed import as_raw, check, lay, seeds_of
 from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._store import Store
-
-UUID = "0b7a"  # that of Snapshot's offer
 
 
 @pytest.fixture
@@ -91,3 +93,18 @@ def test_what_would_not_serve_is_refused_by_name(layout: Layout, tmp_path: Path)
     transfer(Snapshot(IDS[1], [Disk("vda", blocks(4))], None), store)
     with pytest.raises(ResilientVmError, match="has image 20260102T020000Z on this machine already"):
         check(layout, store, seeds_of({"vda": path}, {"vda": size}), ["vda"])
+
+
+def test_what_is_made_of_a_disk_on_the_way_is_for_root_alone(tmp_path: Path) -> None:
+    """It lies where every account gets through."""
+    source, work = tmp_path / "disk.qcow2", tmp_path / ".vda.exchange"
+    subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", str(source), "1M"], check=True)
+    work.write_text("left by a run that was killed")
+    modes = []
+
+    def seen(argv: list[str], **options: Any) -> Completed:
+        modes.append(stat.S_IMODE(work.stat().st_mode))
+        return run(argv, **options)
+
+    assert as_raw(str(source), "qcow2", str(work), seen) == str(work)
+    assert [*modes, stat.S_IMODE(work.stat().st_mode)] == [0o600, 0o600]

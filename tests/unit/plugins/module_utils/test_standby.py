@@ -140,7 +140,9 @@ def _other(host: Host) -> None:
 
 
 def _bad_block(host: Host) -> None:
-    Path(host.layout.generations, NEW, "damaged.json").write_text('[{"disk": "vda", "offset_bytes": 0}]')
+    Path(host.layout.generations, NEW, "damaged.json").write_text(
+        '[{"disk": "vda", "offset_bytes": 0, "found_by": "verify", "found": "2026-01-14T02:00:00Z"}]'
+    )
 
 
 @pytest.mark.parametrize(

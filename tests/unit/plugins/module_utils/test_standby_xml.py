@@ -148,3 +148,18 @@ def test_passwords_are_defined_and_never_shown() -> None:
 def test_what_is_no_definition_is_one_sentence(text: str) -> None:
     with pytest.raises(ResilientVmError, match="erase this generation"):
         _standby_xml.mapped(text, "/r", ["vda"], {})
+
+
+def test_a_definition_of_another_machine_is_not_taken() -> None:
+    """By its name and UUID libvirt would change that one, which may be another customer's."""
+    own = ("erp", UUID)
+    assert _standby_xml.mapped(domain(disk()), "/r", ["vda"], {}, own)
+    for other in (("crm", UUID), ("erp", UUID.replace("3", "4"))):
+        with pytest.raises(ResilientVmError, match="erase this generation"):
+            _standby_xml.mapped(domain(disk()), "/r", ["vda"], {}, other)
+
+
+def test_a_second_list_of_devices_hides_nothing() -> None:
+    text = domain(disk()).replace("</domain>", "<devices><hostdev mode='subsystem' type='usb'/></devices></domain>")
+    with pytest.raises(ResilientVmError, match="has 2 lists of devices; erase this generation"):
+        _standby_xml.mapped(text, "/r", ["vda"], {})

@@ -20,7 +20,7 @@ NAME: dict[str, Any] = {
     "nsupdate": {**DNS, "value": {"a": "192.0.2.80", "b": "198.51.100.80"}, "key_file": "/etc/acme.key"},
     "host": "backup_storage",
     "verify": {"command": ["dig", "erp"], "host": "control"},
-    "undo": {"tasks": "undo.yml"},
+    "undo": {"tasks": "/etc/undo.yml"},
 }
 PLAN: dict[str, Any] = {"vm": "erp", "backup_storage": "c", "takeover_steps": [ROUTE, NAME], "guest_checks": None}
 BEGUN: dict[str, Any] = {"move": "failover", "steps": []}
@@ -80,6 +80,14 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"name": "x", "command": ["x"], "seconds": "soon"}, "seconds: soon; it takes a whole number"),
     ({"name": "x", "command": ["x"], "undu": {}}, "has undu, which is none of"),
     ({"name": "x", "tasks": ""}, "names no file of tasks"),
+    ({"name": "x", "tasks": "moved.yml"}, "names no file of tasks; write its absolute path on the control node"),
+    ({"name": "x", "tasks": "/m.yml", "host": "control"}, "has host beside tasks, which run on the control node"),
+    ({"name": "x", "tasks": "/m.yml", "seconds": 5}, "has seconds beside tasks, which run on the control node"),
+    ({"name": "x", "tasks": "/m.yml", "when": "before_start"}, "has tasks before the start, where a machine that"),
+    (
+        {"name": "x", "command": ["x"], "when": "before_start", "verify": {"tasks": "/v.yml"}},
+        "has tasks before the start",
+    ),
     ({"name": "x", "command": ["x"], "verify": {"when": "running"}}, "verify of step x"),
     ({"name": "x", "command": ["x"], "undo": "back.sh"}, "undo of step x in resilient_vm_takeover_steps of erp is no"),
     ({"name": "x", "nsupdate": DNS}, "lacks value"),

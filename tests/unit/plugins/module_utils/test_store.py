@@ -5,14 +5,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from unit.engine_fakes import UUID
 
+from ansible_collections.edgecloud.resilient_vm.plugins.module_utils import _store
 from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._digests import DigestFile, RootDigest
 from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._errors import ResilientVmError
 from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._layout import Layout
@@ -24,7 +28,7 @@ SIZE = 200_000
 
 def manifest(image_id: str, epoch: int = 1, vm: str = "erp") -> Manifest:
     disk = Disk("vda", SIZE, RootDigest(SIZE).hexdigest(), "allocation")
-    return Manifest(image_id, "2026-01-14T02:00:00Z", "acme", vm, vm, "u", epoch, "crash", "a", [disk], [])
+    return Manifest(image_id, "2026-01-14T02:00:00Z", "acme", vm, vm, UUID, epoch, "crash", "a", [disk], [])
 
 
 @pytest.fixture
@@ -154,3 +158,48 @@ def test_only_ids_name_images(store: Store, image_id: str) -> None:
 def test_a_manifest_reads_back_as_it_was_written() -> None:
     written = manifest(IDS[0])
     assert Manifest.from_dict(json.loads(json.dumps(written.as_dict())), "x", "acme", "erp") == written
+
+
+def test_what_was_half_erased_is_erased_and_nothing_else(store: Store) -> None:
+    publish(store, IDS[0])
+    left = Path(store.folder, f".{IDS[1]}.erased")
+    (left / "more").mkdir(parents=True)
+    store.finish_erasing()
+    assert os.listdir(store.folder) == [IDS[0]]
+    Store(Layout("acme", "none", store.layout.root)).finish_erasing()
+
+
+@pytest.mark.parametrize("text", ["[]", '{"image": "x"}', '{"image": "x", "purpose": "p", "until": "soon"}'])
+def test_a_pin_that_is_none_is_named(store: Store, text: str) -> None:
+    path = Path(store.layout.pins, "x.json")
+    path.write_text(text)
+    with pytest.raises(ResilientVmError, match=f"{path} is no pin; erase it"):
+        store.images()
+
+
+def test_a_mark_that_is_none_is_named_and_its_image_not_used(store: Store) -> None:
+    folder = publish(store, IDS[0])
+    (folder / "damaged.json").write_text('[{"disk": "vda"}]')
+    image = store.read(IDS[0])
+    assert not image.complete and image.manifest is None
+    assert "which says what is damaged here, is damaged" in image.problem
+
+
+def test_root_marks_nothing_through_a_link_of_the_account_s(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever the folder belongs to writes; as that account nobody gets into a folder of root's."""
+    publish(store, IDS[0])
+    acted: list[str] = []
+
+    @contextlib.contextmanager
+    def as_owner_of(path: str) -> Iterator[None]:
+        acted.append(path)
+        yield
+        acted.append("root")
+
+    write = _store.write_json
+    monkeypatch.setattr(_store, "as_owner_of", as_owner_of)
+    monkeypatch.setattr(_store, "write_json", lambda *given, **named: (acted.append("write"), write(*given, **named)))
+    store.mark_damaged(IDS[0], "vda", 0, "verify")
+    store.mark_damaged(IDS[0], "vda", 4096, "verify")
+    store.clear_mark(IDS[0], "vda", 0)
+    assert acted == [store.folder, "write", "root"] * 3

@@ -83,6 +83,8 @@ def test_what_was_taken_over_stays_where_it_is() -> None:
 REFUSALS: list[tuple[dict[str, Any], str]] = [
     ({"silent": ["c"]}, "backup storage c can't be reached, and it has to decide"),
     ({"silent": ["b"]}, "standby host b can't be reached, and nothing else can run erp"),
+    ({"errs": ["c"]}, "c can't tell what it knows: state.json on c is damaged"),
+    ({"errs": ["b"]}, "b can't tell what it knows: state.json on b is damaged"),
     ({"looks": {"b": DARK["b"], CONTROL: DARK[CONTROL]}}, "c answered, but has not told whether it sees a; run again"),
     ({"looks": {"c": DARK["c"], CONTROL: DARK[CONTROL]}}, "b answered, but has not told whether it sees a; run again"),
     ({"looks": {**DARK, "c": {"a": "port 22 answers"}}}, "c still reach a: only the way to it from here is cut"),
