@@ -24,11 +24,10 @@ from ._beside import new_mac
 from ._beside_xml import beside
 from ._change import held
 from ._errors import ResilientVmError
-from ._files import fsync_directory, fsync_tree, read_json, write_json
+from ._files import fsync_directory, fsync_tree, moment, read_json, write_json
 from ._layout import Layout
 from ._png import as_png
 from ._process import Runner
-from ._restore_store import moment
 from ._restored_files import RECORD, Wish, check_room, lay
 from ._virsh import Virsh
 

@@ -6,9 +6,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NoReturn
 
-__all__ = ["ResilientVmError", "refusal"]
+__all__ = ["ResilientVmError", "fail", "refusal", "sentence"]
 
 
 class ResilientVmError(Exception):
@@ -29,3 +29,19 @@ class ResilientVmError(Exception):
 def refusal(problems: Sequence[str]) -> ResilientVmError:
     """The error that says each of them, a sentence a line; ``problems`` among its facts has them as a list."""
     return ResilientVmError("\n".join(problems), problems=list(problems))
+
+
+def sentence(error: ResilientVmError | OSError) -> str:
+    """What to say of an error of this collection, or of one that a file on this machine gave."""
+    if isinstance(error, ResilientVmError):
+        return str(error)
+    where = f" at {error.filename}" if error.filename else ""
+    what = f"{error.strerror or type(error).__name__}{where} on this machine"
+    return f"{what}; free space or mend the filesystem, and run again"
+
+
+def fail(module: Any, error: ResilientVmError | OSError, **facts: Any) -> NoReturn:
+    """End a module with that sentence. ``facts`` go along, below those of the error."""
+    known = error.facts if isinstance(error, ResilientVmError) else {}
+    module.fail_json(msg=sentence(error), **{**facts, **known})
+    raise SystemExit(1)

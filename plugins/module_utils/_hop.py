@@ -9,13 +9,14 @@ import contextlib
 import os
 import threading
 import time
+import traceback
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Callable
 
 from ._compression import AVAILABLE
-from ._errors import ResilientVmError
+from ._errors import ResilientVmError, sentence
 from ._files import read_json, write_json
 from ._frames import DONE, KEEP
 from ._lanes import Streams
@@ -62,11 +63,14 @@ def transfer(layout: Layout, hop: str, version: str, sleep: Callable[[float], No
         except ResilientVmError as error:
             failure = error
         except OSError as error:
+            failure = ResilientVmError(sentence(error).replace("on this machine", "on the backup storage"))
+        except Exception as error:  # noqa: BLE001 # pylint: disable=broad-exception-caught
+            # Else nobody would be told but that it was killed.
             failure = ResilientVmError(
-                f"{error.strerror} at {error.filename or layout.directory} on the backup storage; free "
-                "space or mend the "
-                "filesystem, and run again"
+                f"the copy ended with an error of this collection ({type(error).__name__}: {error}); run again, and "
+                f"report it if it stays; journalctl -u {layout.unit(hop)} says where"
             )
+            traceback.print_exc()
         break
     failed = {"token": request["token"], "hop": hop, "image_id": request["image_id"], "published": False}
     _leave_result(layout, hop, {**failed, "error": str(failure)})

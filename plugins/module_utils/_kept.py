@@ -15,10 +15,9 @@ from typing import Any
 
 from . import _clock, _domain
 from ._errors import ResilientVmError
-from ._files import fsync_directory, read_json, remove_tree, write_json
+from ._files import fsync_directory, moment, read_json, remove_tree, write_json
 from ._layout import Layout
 from ._process import Runner
-from ._restore_store import moment
 from ._virsh import Virsh
 
 __all__ = ["ASIDE", "EXCHANGE", "KEPT", "MOVED", "due", "erase", "kept", "note", "to_go_back"]
@@ -106,7 +105,7 @@ def to_go_back(layout: Layout, domain: _domain.Domain, when: str) -> tuple[list[
 
 def due(layout: Layout, keep_days: int, now: datetime, run: Runner) -> tuple[list[dict[str, Any]], list[str]]:
     """The files whose time is over, and a sentence for each that stays all the same. None while one may be needed."""
-    if not keep_days or os.path.exists(os.path.join(layout.directory, EXCHANGE)):
+    if not keep_days or _exchanging(layout):
         return [], []
     limit = now - timedelta(days=keep_days)
     unfinished = {name for name in _folders(layout) if not _is_done(layout, name)}
@@ -118,6 +117,15 @@ def due(layout: Layout, keep_days: int, now: datetime, run: Runner) -> tuple[lis
     used = _used(over, run) if over else {}
     stays = [f"{path} stays, because domain {domain} on this host has it as its disk" for path, domain in used.items()]
     return [entry for entry in over if entry["aside"] not in used], stays
+
+
+def _exchanging(layout: Layout) -> bool:
+    """Whether a restore in place is under way here; one of an earlier epoch was left behind as the VM moved on."""
+    record = read_json(os.path.join(layout.directory, EXCHANGE))
+    if record is None:
+        return False
+    state = read_json(layout.state) or {}
+    return bool(record["epoch"] >= state.get("epoch", 0))
 
 
 def _used(entries: Sequence[Mapping[str, Any]], run: Runner) -> dict[str, str]:

@@ -23,12 +23,11 @@ from typing import Any
 from . import _units
 from ._digests import BLOCK_SIZE, DIGEST_SIZE, ZERO, DigestFile, wrong_blocks
 from ._errors import ResilientVmError
-from ._files import fsync_directory, read_json, write_json
+from ._files import fsync_directory, moment, read_json, write_json
 from ._layout import Layout
 from ._nbd_server import Hole, serve
 from ._process import Runner
 from ._progress import Progress, transfer_file
-from ._restore_store import moment
 from ._ssh import Ssh, ssh_command
 from ._store import Store, StoredImage
 from ._transfer import Transfer

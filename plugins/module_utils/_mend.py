@@ -100,8 +100,12 @@ def mend_digests(image: StoredImage, disk: Disk, others: Iterable[StoredImage]) 
     are read, not the whole disk. Whether it could be done.
     """
     path = image.file(disk.digests)
-    with open(path, "rb") as stream:
-        kept = stream.read()
+    try:
+        with open(path, "rb") as stream:
+            kept = stream.read()
+    except OSError:
+        # A sector that can't be read, or no file: all of it is made anew.
+        kept = b""
     with open(image.file(disk.file), "rb") as raw:
         for found in _candidates(image, disk, others, raw.fileno(), kept):
             root = RootDigest(disk.size_bytes)
@@ -169,7 +173,7 @@ def mend_file(image: StoredImage, entry: Definition, others: Iterable[StoredImag
     """Take a file of the definition from an image that has the same one; that image's id, or ""."""
     for other in others:
         path = other.file(entry.name)
-        if other.id == image.id or not os.path.exists(path) or file_sha256(path) != entry.sha256:
+        if other.id == image.id or not holds(path, entry.sha256):
             continue
         with open(path, "rb") as stream:
             data = stream.read()
@@ -178,6 +182,14 @@ def mend_file(image: StoredImage, entry: Definition, others: Iterable[StoredImag
                 write_atomic(image.file(entry.name), data)
             return other.id
     return ""
+
+
+def holds(path: str, sha256: str) -> bool:
+    """Whether a file is there, can be read, and is what it should be."""
+    try:
+        return file_sha256(path) == sha256
+    except (FileNotFoundError, ResilientVmError):
+        return False
 
 
 def mend_manifest(folder: str) -> bool:

@@ -18,7 +18,7 @@ import sys
 import time
 from typing import Any, Callable
 
-from ._errors import ResilientVmError
+from ._errors import ResilientVmError, sentence
 from ._files import read_json
 from ._frames import DONE
 from ._lanes import Door, enter
@@ -100,12 +100,7 @@ def _forced(name: str, verbs: str, holder: str = "") -> int:
         wire.abort(error)
         return 1
     except OSError as error:
-        wire.abort(
-            ResilientVmError(
-                f"{error.strerror} at {error.filename or layout.directory} on this machine; free space or "
-                "mend the filesystem, and run again"
-            )
-        )
+        wire.abort(ResilientVmError(sentence(error)))
         return 1
     finally:
         further.close()
@@ -347,7 +342,7 @@ def main(arguments: list[str] | None = None) -> int:
     os.umask(0o027)
     try:
         return _COMMANDS[words[0]](*words[1:])
-    except ResilientVmError as error:
+    except (ResilientVmError, OSError) as error:
         with contextlib.suppress(BrokenPipeError):
-            sys.stderr.write(f"resilient-vm: {error}\n")
+            sys.stderr.write(f"resilient-vm: {sentence(error)}\n")
         return 1

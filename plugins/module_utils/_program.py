@@ -94,7 +94,17 @@ class Program:
             whole = whole and stat.S_IMODE(os.stat(self.launcher).st_mode) == 0o755
         except FileNotFoundError:
             return None
-        return read_json(os.path.join(self._link, "version.json")) if whole else None
+        document = read_json(os.path.join(self._link, "version.json")) if whole else None
+        return document if document is not None and self._sources_in_force() == document.get("sources") else None
+
+    def _sources_in_force(self) -> str:
+        """What is imported only when it is needed may be damaged without anybody noticing."""
+        found = {}
+        for name in sorted(os.listdir(self._link)):
+            if name.endswith(".py") and name != "__init__.py":
+                with open(os.path.join(self._link, name), "rb") as stream:
+                    found[name] = stream.read()
+        return sources_digest(found)
 
     def install(self, archive: str, run: Runner) -> None:
         """Put this version in force; the one before it stays, for movers that still run."""

@@ -15,7 +15,7 @@ from typing import Callable
 
 from . import _journal, _self_stop
 from ._domain import STOPPED
-from ._errors import ResilientVmError
+from ._errors import ResilientVmError, sentence
 from ._files import moment, read_json
 from ._gate import AT_ONCE, TIMER, Answer, Gate
 from ._layout import Layout
@@ -74,8 +74,8 @@ def _look(gate: Gate, entry: Entry, beyond: dict[Place, Answer]) -> tuple[str, b
         # Only what was confirmed can run.
         may_run = os.path.exists(gate.registry.confirmation(entry.uuid))
         return said, may_run and not any(answer.epoch is not None for answer in answers)
-    except ResilientVmError as error:
-        return str(error), False
+    except (ResilientVmError, OSError) as error:
+        return sentence(error), False
 
 
 def _told(answers: list[Answer], own: State) -> str:
@@ -144,7 +144,7 @@ def _destroyed(gate: Gate, entry: Entry, own: State, told: str) -> str:
         with moment(layout.lock, "stop"):
             said = _journal.entry(gate.now(), "resilient-vm-superseded", "stop", told, own.epoch, own.active)
             _journal.append(layout.journal, said)
-    except ResilientVmError as error:
+    except (ResilientVmError, OSError) as error:
         # It is stopped all the same, and what follows from that has to be done.
-        return f"{told}; the VM's journal doesn't say so, for {error}"
+        return f"{told}; the VM's journal doesn't say so, for {sentence(error)}"
     return told

@@ -14,13 +14,12 @@ from datetime import datetime
 from typing import Any
 
 from ._digests import BLOCK_SIZE, DIGEST_SIZE, ZERO, wrong_blocks
-from ._files import data_ranges, locked, read_json, write_json
+from ._files import data_ranges, locked, moment, read_json, write_json
 from ._layout import Layout
-from ._mend import Held, mend_block, mend_digests, mend_file, mend_manifest, root_is_right
+from ._mend import Held, holds, mend_block, mend_digests, mend_file, mend_manifest, root_is_right
 from ._places import places
-from ._restore_store import moment
 from ._round import Round, merged, todo
-from ._store import MANIFEST, Store, StoredImage, file_sha256
+from ._store import MANIFEST, Store, StoredImage
 
 __all__ = ["Verification", "Wish", "standing", "told"]
 
@@ -146,8 +145,7 @@ class Verification:
 
     def _check_definition(self, image: StoredImage, images: Sequence[StoredImage]) -> None:
         for entry in image.manifest.definition if image.manifest is not None else []:
-            path = image.file(entry.name)
-            right = os.path.exists(path) and file_sha256(path) == entry.sha256
+            right = holds(image.file(entry.name), entry.sha256)
             if self._marked(image, entry.name, 0, right) and (source := mend_file(image, entry, images)):
                 self._clear(image.id, entry.name, 0, source)
 

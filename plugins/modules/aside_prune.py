@@ -80,7 +80,7 @@ from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.edgecloud.resilient_vm.plugins.module_utils import _clock, _kept
 from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._arguments import vm_spec
-from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._errors import ResilientVmError
+from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._errors import ResilientVmError, fail
 from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._layout import Layout
 from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._process import run
 
@@ -97,8 +97,8 @@ def main() -> None:
         erased, stays = _kept.due(layout, given["keep_days"], _clock.now(given["now"]), run)
         if erased and not module.check_mode:
             _kept.erase(layout, erased)
-    except ResilientVmError as error:
-        module.fail_json(msg=str(error), **error.facts)
+    except (ResilientVmError, OSError) as error:
+        fail(module, error)
     gone = [entry["aside"] for entry in erased]
     diff = {"before": {"aside": before}, "after": {"aside": [path for path in before if path not in gone]}}
     module.exit_json(changed=bool(erased), erased=erased, stays=stays, diff=diff)

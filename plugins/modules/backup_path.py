@@ -55,7 +55,7 @@ circumstances:
 from ansible.module_utils.basic import AnsibleModule
 
 from ..module_utils._backup_path import BackupPath
-from ..module_utils._errors import ResilientVmError
+from ..module_utils._errors import ResilientVmError, fail
 from ..module_utils._layout import DEFAULT_ROOT
 from ..module_utils._process import run
 
@@ -76,8 +76,8 @@ def main() -> None:
         after = path.circumstances(may_lack_libvirt=module.check_mode)
         if before != after and not module.check_mode:
             path.prove(after)
-    except ResilientVmError as error:
-        module.fail_json(msg=str(error), **error.facts)
+    except (ResilientVmError, OSError) as error:
+        fail(module, error)
     module.exit_json(
         changed=before != after or after is None,
         circumstances=after,

@@ -104,7 +104,7 @@ from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.edgecloud.resilient_vm.plugins.module_utils import _clock
 from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._arguments import common_spec
-from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._errors import ResilientVmError
+from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._errors import ResilientVmError, fail
 from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._gate import AT_ONCE, Gate, Opening
 from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._gate_proof import GateProof
 from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._layout import Layout
@@ -174,8 +174,8 @@ def main() -> None:
         found = told(gate, layouts, module.check_mode)
     except Unreachable as error:
         module.fail_json(msg=str(error), libvirt=False, **error.facts)
-    except ResilientVmError as error:
-        module.fail_json(msg=str(error), **error.facts)
+    except (ResilientVmError, OSError) as error:
+        fail(module, error)
     opened, damaged = found.pop("opened"), found.pop("damaged")
     if damaged:
         module.fail_json(msg=" ".join(damaged), **found)

@@ -79,7 +79,7 @@ told:
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.edgecloud.resilient_vm.plugins.module_utils import _fence
-from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._errors import ResilientVmError
+from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._errors import ResilientVmError, fail
 
 
 def main() -> None:
@@ -99,8 +99,8 @@ def main() -> None:
         agent = _fence.Agent(given["agent"], texts["options"], texts["secrets"], given["seconds"])
         asked = given["state"] == "asked" or module.check_mode
         outcome = agent.ask() if asked else agent.power_off()
-    except ResilientVmError as error:
-        module.fail_json(msg=str(error), **error.facts)
+    except (ResilientVmError, OSError) as error:
+        fail(module, error)
     changed = outcome.ordered if not module.check_mode else outcome.power == _fence.ON and given["state"] != "asked"
     done = outcome.power == _fence.OFF or (asked and outcome.power == _fence.ON)
     result = {"changed": changed, "power": outcome.power, "told": outcome.told}

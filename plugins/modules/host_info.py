@@ -311,7 +311,7 @@ from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.edgecloud.resilient_vm.plugins.module_utils import _clock, _host
 from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._arguments import look_spec, vms_spec
-from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._errors import ResilientVmError
+from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._errors import ResilientVmError, fail, sentence
 from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._images import images_of
 from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._process import run
 from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._standbys import standbys_of
@@ -332,8 +332,8 @@ def part(name: str, wanted: dict[str, Any]) -> dict[str, Any]:
         if name == "images":
             return {name: {key: images_of(layout, run) for key, (layout, _domain) in wanted.items()}}
         return {name: standbys_of(wanted, run)}
-    except ResilientVmError as error:
-        return {"msg": str(error)}
+    except (ResilientVmError, OSError) as error:
+        return {"msg": sentence(error)}
 
 
 def begun(wanted: dict[str, Any]) -> str:
@@ -370,8 +370,8 @@ def main() -> None:
             # First, since it takes the longest; what it finds is of use also when the rest can't be told.
             looking["looking"] = begun(module.params["look_for"])
         answer = ask(module.params)
-    except ResilientVmError as error:
-        module.fail_json(msg=str(error), **looking, **error.facts)
+    except (ResilientVmError, OSError) as error:
+        fail(module, error, **looking)
     module.exit_json(changed=False, **answer, **looking)
 
 

@@ -78,7 +78,7 @@ from dataclasses import asdict
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._errors import ResilientVmError
+from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._errors import ResilientVmError, fail
 from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._process import run
 from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._tree import Tree
 from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._unit_files import Unit, UnitFiles
@@ -104,8 +104,8 @@ def main() -> None:
     tree = Tree(dry=module.check_mode)
     try:
         before, after = UnitFiles(run, tree).settle([Unit(**unit) for unit in module.params["units"]])
-    except ResilientVmError as error:
-        module.fail_json(msg=str(error), **error.facts)
+    except (ResilientVmError, OSError) as error:
+        fail(module, error)
     module.exit_json(
         changed=tree.changed or before != after,
         diff={"before": {**tree.before, **asdict(before)}, "after": {**tree.after, **asdict(after)}},

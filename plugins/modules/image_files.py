@@ -139,7 +139,7 @@ from typing import Any
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._arguments import files_spec, vm_spec
-from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._errors import ResilientVmError
+from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._errors import ResilientVmError, fail
 from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._image_files import Wish, examine, take
 from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._layout import Layout
 
@@ -163,8 +163,8 @@ def main() -> None:
         )
         there = examine(layout, wish)
         told = there or take(layout, wish, module.check_mode)
-    except ResilientVmError as error:
-        module.fail_json(msg=str(error), **error.facts)
+    except (ResilientVmError, OSError) as error:
+        fail(module, error)
     facts = {name: told[name] for name in ("mounted", "found", "laid") if name in told}
     nothing: dict[str, Any] = {"image": None, "files": []}
     after = {"image": wish.image_id, "files": list(wish.take)}

@@ -140,7 +140,7 @@ told:
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._arguments import files_spec, vm_spec
-from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._errors import ResilientVmError
+from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._errors import ResilientVmError, fail
 from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._files_told import shown, told
 from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._image_files import Wish, look
 from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._layout import Layout
@@ -160,8 +160,8 @@ def main() -> None:
     try:
         layout = Layout(given["customer"], given["vm"], given["root"])
         answer = look(layout, Wish(given["image_id"], given["device"], list=given["paths"], limit=given["limit"]))
-    except ResilientVmError as error:
-        module.fail_json(msg=str(error), **error.facts)
+    except (ResilientVmError, OSError) as error:
+        fail(module, error)
     facts = {name: answer[name] for name in ("file_systems", "mounted")}
     module.exit_json(changed=False, **facts, listings=shown(answer["listings"]), told=told(answer))
 

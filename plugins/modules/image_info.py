@@ -125,7 +125,7 @@ images:
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._arguments import vms_spec
-from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._errors import ResilientVmError
+from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._errors import ResilientVmError, fail
 from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._images import images_of
 from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._layout import Layout
 from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._process import run
@@ -136,8 +136,8 @@ def main() -> None:
     try:
         layouts = [Layout(vm["customer"], vm["vm"], module.params["root"]) for vm in module.params["vms"]]
         images = {layout.name: images_of(layout, run) for layout in layouts}
-    except ResilientVmError as error:
-        module.fail_json(msg=str(error), **error.facts)
+    except (ResilientVmError, OSError) as error:
+        fail(module, error)
     module.exit_json(changed=False, images=images)
 
 

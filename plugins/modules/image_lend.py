@@ -83,7 +83,7 @@ from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.edgecloud.resilient_vm.plugins.module_utils import _lend
 from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._arguments import vm_spec
-from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._errors import ResilientVmError
+from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._errors import ResilientVmError, fail
 from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._layout import Layout
 from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._process import run
 
@@ -110,8 +110,8 @@ def main() -> None:
         if before != wanted and not module.check_mode:
             (_lend.give if wanted else _lend.take_back)(layout, wish, run)
         waiting = _lend.waiting(layout, run)
-    except ResilientVmError as error:
-        module.fail_json(msg=str(error), **error.facts)
+    except (ResilientVmError, OSError) as error:
+        fail(module, error)
     diff = {"before": {"lent": before}, "after": {"lent": wanted}}
     module.exit_json(changed=before != wanted, waiting=waiting, diff=diff)
 

@@ -89,7 +89,7 @@ from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.edgecloud.resilient_vm.plugins.module_utils import _clock
 from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._arguments import vm_spec
-from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._errors import ResilientVmError
+from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._errors import ResilientVmError, fail
 from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._layout import Layout
 from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._mended import write_down
 from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._process import run
@@ -128,8 +128,8 @@ def main() -> None:
             for name, entries in repaired.items():
                 write_down(layout, name, entries, _clock.now(given["now"]))
         after = standing(Store(layout))[0]
-    except ResilientVmError as error:
-        module.fail_json(msg=str(error), **error.facts)
+    except (ResilientVmError, OSError) as error:
+        fail(module, error)
     sentences = [line for name in repaired for line in told(Store(layout, name), repaired[name], [], [])["told"]]
     diff = {"before": {"damaged": before}, "after": {"damaged": after}}
     module.exit_json(changed=bool(sentences), repaired=repaired, told=sentences, diff=diff)

@@ -86,7 +86,7 @@ from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.edgecloud.resilient_vm.plugins.module_utils import _clock
 from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._arguments import vm_spec
-from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._errors import ResilientVmError
+from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._errors import ResilientVmError, fail
 from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._layout import Layout
 from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._pin import Wish, pin
 from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._store import Store
@@ -115,8 +115,8 @@ def main() -> None:
     try:
         store = Store(Layout(given["customer"], given["vm"], given["root"]))
         image_id, before, after = pin(store, wish, _clock.now(given["now"]), module.check_mode)
-    except ResilientVmError as error:
-        module.fail_json(msg=str(error), **error.facts)
+    except (ResilientVmError, OSError) as error:
+        fail(module, error)
     diff = {"before": {image_id: before}, "after": {image_id: after}}
     module.exit_json(changed=before != after, image_id=image_id, pin=after, diff=diff)
 

@@ -130,7 +130,7 @@ from typing import Any
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._arguments import vms_spec
-from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._errors import ResilientVmError
+from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._errors import ResilientVmError, fail
 from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._layout import Layout
 from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._prune import Wish, prune
 
@@ -158,8 +158,8 @@ def main() -> None:
             for verdict in prune(layout, Wish(**given), dry=module.check_mode):
                 entry = {"vm": layout.name, "id": verdict.image.id, "reason": verdict.reason}
                 (erased if verdict.erase else kept).append(entry)
-    except ResilientVmError as error:
-        module.fail_json(msg=str(error), **{"erased": erased, **error.facts})
+    except (ResilientVmError, OSError) as error:
+        fail(module, error, erased=erased)
     after = {f"{entry['vm']} {entry['id']}": entry["reason"] for entry in kept}
     before = {**after, **{f"{entry['vm']} {entry['id']}": entry["reason"] for entry in erased}}
     module.exit_json(changed=bool(erased), erased=erased, kept=kept, diff={"before": before, "after": after})

@@ -110,7 +110,7 @@ disks:
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._arguments import restored_spec, vm_spec
-from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._errors import ResilientVmError
+from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._errors import ResilientVmError, fail
 from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._layout import Layout
 from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._process import run
 from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._restored_files import Wish, examine, lay
@@ -133,8 +133,8 @@ def main() -> None:
         wish = Wish(**wanted)
         laid = examine(layout, wish)
         done = {} if laid or module.check_mode else {"disks": lay(layout, wish, run)}
-    except ResilientVmError as error:
-        module.fail_json(msg=str(error), **error.facts)
+    except (ResilientVmError, OSError) as error:
+        fail(module, error)
     diff = {"before": {"image": wish.image_id if laid else None}, "after": {"image": wish.image_id}}
     module.exit_json(changed=not laid, path=wish.path, diff=diff, **done)
 

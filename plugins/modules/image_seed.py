@@ -103,7 +103,7 @@ from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.edgecloud.resilient_vm.plugins.module_utils import _clock
 from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._arguments import vm_spec
-from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._errors import ResilientVmError
+from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._errors import ResilientVmError, fail
 from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._layout import Layout
 from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._seed import check, lay, seeds_of
 from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._store import Store
@@ -135,8 +135,8 @@ def main() -> None:
         seeds = seeds_of(wanted["seeds"], sizes)
         check(layout, Store(layout, wanted["store"]), seeds, sorted(sizes))
         laid = lay(layout, seeds, wanted["uuid"], _clock.image_id(_clock.now(wanted["now"])), module.check_mode)
-    except ResilientVmError as error:
-        module.fail_json(msg=str(error), **error.facts)
+    except (ResilientVmError, OSError) as error:
+        fail(module, error)
     changed = [seed["target"] for seed in laid if seed["changed"]]
     before = [seed["target"] for seed in laid if not seed["changed"]]
     diff = {"before": {"seeded": before}, "after": {"seeded": [seed["target"] for seed in laid]}}

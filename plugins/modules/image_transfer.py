@@ -306,7 +306,7 @@ from typing import Any
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._arguments import vm_spec
-from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._errors import ResilientVmError
+from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._errors import ResilientVmError, fail
 from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._layout import Layout
 from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._process import run
 from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._restore_store import moving_bytes
@@ -383,8 +383,8 @@ def main() -> None:
         token, attached = (wanted["token"], wanted["attached"]) if wanted["token"] else transfer.begin(request)
         result = transfer.wait(token, wanted["image_id"], wanted["wait_seconds"])
         after = newest_id(layout)
-    except ResilientVmError as error:
-        module.fail_json(msg=str(error), **error.facts)
+    except (ResilientVmError, OSError) as error:
+        fail(module, error)
     if result is None:
         module.exit_json(changed=True, running=True, token=token, attached=attached, progress=transfer.running() or {})
         return

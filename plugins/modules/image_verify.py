@@ -148,7 +148,7 @@ from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.edgecloud.resilient_vm.plugins.module_utils import _clock
 from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._arguments import vm_spec
-from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._errors import ResilientVmError
+from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._errors import ResilientVmError, fail
 from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._layout import Layout
 from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._mended import write_down
 from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._process import run
@@ -189,8 +189,8 @@ def main() -> None:
             result = verification.run()
             write_down(store.layout, given["store"], result["repaired"], _clock.now(given["now"]))
         damaged, problems = standing(store)
-    except ResilientVmError as error:
-        module.fail_json(msg=str(error), **error.facts)
+    except (ResilientVmError, OSError) as error:
+        fail(module, error)
     sentences = told(store, result["repaired"], damaged, problems)
     diff = {"before": {"damaged": before[0]}, "after": {"damaged": damaged}}
     changed = bool(result["repaired"]) or before != (damaged, problems)

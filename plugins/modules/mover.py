@@ -67,7 +67,7 @@ installed:
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ..module_utils._errors import ResilientVmError
+from ..module_utils._errors import ResilientVmError, fail
 from ..module_utils._layout import DEFAULT_ROOT, DEFAULT_RUNTIME
 from ..module_utils._process import run
 from ..module_utils._program import Program
@@ -93,8 +93,8 @@ def main() -> None:
         if before != wanted and module.params["archive"] and not module.check_mode:
             program.install(module.params["archive"], run)
         after = wanted if module.check_mode else program.found()
-    except ResilientVmError as error:
-        module.fail_json(msg=str(error), **error.facts)
+    except (ResilientVmError, OSError) as error:
+        fail(module, error)
     module.exit_json(
         changed=before != after,
         installed=after == wanted,

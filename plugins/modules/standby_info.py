@@ -112,7 +112,7 @@ standbys:
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._arguments import vms_spec
-from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._errors import ResilientVmError
+from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._errors import ResilientVmError, fail
 from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._host import layouts_of
 from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._process import run
 from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._standbys import standbys_of
@@ -122,8 +122,8 @@ def main() -> None:
     module = AnsibleModule(vms_spec(domain={"type": "str"}), supports_check_mode=True)
     try:
         standbys = standbys_of(layouts_of(module.params["vms"], module.params["root"]), run)
-    except ResilientVmError as error:
-        module.fail_json(msg=str(error), **error.facts)
+    except (ResilientVmError, OSError) as error:
+        fail(module, error)
     module.exit_json(changed=False, standbys=standbys)
 
 

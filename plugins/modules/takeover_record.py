@@ -91,7 +91,7 @@ from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.edgecloud.resilient_vm.plugins.module_utils import _step_record
 from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._arguments import vm_spec
-from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._errors import ResilientVmError
+from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._errors import ResilientVmError, fail
 from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._layout import Layout
 
 
@@ -116,8 +116,8 @@ def main() -> None:
     try:
         layout = Layout(given["customer"], given["vm"], given["root"])
         before, after = _step_record.keep(layout, given["epoch"], given["move"], given["step"], module.check_mode)
-    except ResilientVmError as error:
-        module.fail_json(msg=str(error), **error.facts)
+    except (ResilientVmError, OSError) as error:
+        fail(module, error)
     module.exit_json(changed=before != after, diff={"before": before, "after": after}, **after)
 
 

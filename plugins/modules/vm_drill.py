@@ -117,7 +117,7 @@ from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.edgecloud.resilient_vm.plugins.module_utils import _drill
 from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._arguments import restored_spec, vm_spec
-from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._errors import ResilientVmError
+from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._errors import ResilientVmError, fail
 from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._layout import Layout
 from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._process import run
 from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._restored_files import Wish
@@ -149,8 +149,8 @@ def main() -> None:
             module.exit_json(changed=True, uuid=None, diff=diff)
         identity = _drill.begin(layout, wish, twin, run)
         wrong, seconds = _drill.boot(layout, twin, identity, run)
-    except ResilientVmError as error:
-        module.fail_json(msg=str(error), **error.facts)
+    except (ResilientVmError, OSError) as error:
+        fail(module, error)
     ready = {"check": twin.check, "passed": not wrong, "said": wrong or f"ready after {seconds:.1f} s"}
     module.exit_json(changed=True, uuid=identity, ready=ready, seconds=seconds, diff=diff)
 

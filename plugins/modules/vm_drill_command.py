@@ -67,7 +67,7 @@ stderr:
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._errors import ResilientVmError
+from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._errors import ResilientVmError, fail
 from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._guest import command
 from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._process import run
 from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._virsh import Virsh
@@ -90,8 +90,8 @@ def main() -> None:
         if uuid is None:
             raise ResilientVmError(f"no twin {given['name']} runs on this host; it was ended, or never started")
         ended = command(virsh, uuid, given["argv"], given["timeout_seconds"])
-    except ResilientVmError as error:
-        module.fail_json(msg=str(error), **error.facts)
+    except (ResilientVmError, OSError) as error:
+        fail(module, error)
     told = {"rc": ended.rc, "stdout": ended.stdout.rstrip("\n"), "stderr": ended.stderr.rstrip("\n")}
     if ended.rc != 0:
         said = told["stderr"] or told["stdout"] or "no message"

@@ -99,7 +99,7 @@ from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.edgecloud.resilient_vm.plugins.module_utils import _clock, _drill
 from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._arguments import checks_spec, vm_spec
-from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._errors import ResilientVmError
+from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._errors import ResilientVmError, fail
 from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._layout import Layout
 from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._process import run
 
@@ -121,8 +121,8 @@ def main() -> None:
         when = _clock.iso(_clock.now(given["now"]))
         told = _drill.Told(given["checks"], given["seconds"], given["host"], when)
         record = _drill.finish(layout, given["uuid"], told, given["images"], run)
-    except ResilientVmError as error:
-        module.fail_json(msg=str(error), **error.facts)
+    except (ResilientVmError, OSError) as error:
+        fail(module, error)
     module.exit_json(changed=True, drill=record)
 
 

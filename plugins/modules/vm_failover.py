@@ -143,7 +143,7 @@ from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.edgecloud.resilient_vm.plugins.module_utils import _clock
 from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._arguments import vm_spec
-from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._errors import ResilientVmError
+from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._errors import ResilientVmError, fail
 from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._layout import Layout
 from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._promote import intend, withdraw
 from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._take import take_over
@@ -189,8 +189,8 @@ def main() -> None:
             )
             told = {"intent": given["epoch"] if intends else None}
             result = {"changed": changed, "diff": {"before": {"intent": None} if intends else {}, "after": told}}
-    except ResilientVmError as error:
-        module.fail_json(msg=str(error), **error.facts)
+    except (ResilientVmError, OSError) as error:
+        fail(module, error)
     module.exit_json(**result)
 
 

@@ -120,7 +120,7 @@ from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.edgecloud.resilient_vm.plugins.module_utils import _looking
 from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._arguments import look_spec
-from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._errors import ResilientVmError
+from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._errors import ResilientVmError, fail
 from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._process import run
 
 
@@ -137,8 +137,8 @@ def main() -> None:
             found = _looking.seen(given, run)
         else:
             found = _looking.outcome(given["job"], given["patience_seconds"])
-    except ResilientVmError as error:
-        module.fail_json(msg=str(error))
+    except (ResilientVmError, OSError) as error:
+        fail(module, error)
     module.exit_json(changed=False, **found)
 
 

@@ -63,7 +63,7 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.edgecloud.resilient_vm.plugins.module_utils import _clock, _power
 from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._arguments import vm_spec
 from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._domain import STOPPED
-from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._errors import ResilientVmError
+from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._errors import ResilientVmError, fail
 from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._gate import Gate
 from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._layout import Layout
 from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._process import run
@@ -90,8 +90,8 @@ def main() -> None:
             _power.shut_down(virsh, uuid, module.params["shutdown_seconds"])
         elif not module.check_mode:
             _power.start(Gate(run, lambda: now), layout.name, uuid)
-    except ResilientVmError as error:
-        module.fail_json(msg=str(error), **error.facts)
+    except (ResilientVmError, OSError) as error:
+        fail(module, error)
     is_now = "stopped" if was in STOPPED else "running"
     module.exit_json(changed=is_now != wanted, was=was, diff={"before": {"state": is_now}, "after": {"state": wanted}})
 

@@ -206,7 +206,7 @@ from ansible.module_utils.basic import AnsibleModule
 from ..module_utils._arguments import common_spec
 from ..module_utils._clock import now
 from ..module_utils._doors import Peer, host_keys
-from ..module_utils._errors import ResilientVmError
+from ..module_utils._errors import ResilientVmError, fail
 from ..module_utils._layout import Layout
 from ..module_utils._process import run
 from ..module_utils._protection import Machine, Protection, Vm
@@ -280,8 +280,8 @@ def main() -> None:
         else:
             protection.absent(vms, given["erase_images"])
         found = protection.result(host_keys())
-    except ResilientVmError as error:
-        module.fail_json(msg=str(error), **error.facts)
+    except (ResilientVmError, OSError) as error:
+        fail(module, error)
     if found["problems"]:
         module.fail_json(msg=" ".join(found["problems"]), **found)
     module.exit_json(**found)

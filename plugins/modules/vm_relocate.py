@@ -127,7 +127,7 @@ from typing import Any
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._arguments import vm_spec
-from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._errors import ResilientVmError
+from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._errors import ResilientVmError, fail
 from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._layout import Layout
 from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._process import run
 from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._relocate import Relocation, Wish
@@ -176,8 +176,8 @@ def main() -> None:
     )
     try:
         result = relocate(module.params, module.check_mode)
-    except ResilientVmError as error:
-        module.fail_json(msg=str(error), **error.facts)
+    except (ResilientVmError, OSError) as error:
+        fail(module, error)
     module.exit_json(**result)
 
 

@@ -91,7 +91,7 @@ from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.edgecloud.resilient_vm.plugins.module_utils import _beside
 from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._arguments import restored_spec, vm_spec
-from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._errors import ResilientVmError
+from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._errors import ResilientVmError, fail
 from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._layout import Layout
 from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._process import run
 from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._restored_files import Wish
@@ -119,8 +119,8 @@ def main() -> None:
         identity = found.uuid
         if changed and not module.check_mode:
             identity = _beside.make(layout, wish, twin, found, run)
-    except ResilientVmError as error:
-        module.fail_json(msg=str(error), **error.facts)
+    except (ResilientVmError, OSError) as error:
+        fail(module, error)
     after = "running" if found.running or twin.start else "shut off"
     diff = {"before": {"state": found.state}, "after": {"state": after}}
     module.exit_json(changed=changed, uuid=identity, path=wish.path, diff=diff)

@@ -107,7 +107,7 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.edgecloud.resilient_vm.plugins.module_utils import _change
 from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._arguments import vm_spec
 from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._clock import now, parse
-from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._errors import ResilientVmError
+from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._errors import ResilientVmError, fail
 from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._layout import Layout
 from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._state import State
 
@@ -161,8 +161,8 @@ def main() -> None:
         else:
             decided = State.from_json(given["document"], f"the document that {layout.name} shall follow")
             before, after = _change.follow(layout, decided, given["who"], when, module.check_mode, given["evidence"])
-    except ResilientVmError as error:
-        module.fail_json(msg=str(error), **error.facts)
+    except (ResilientVmError, OSError) as error:
+        fail(module, error)
     module.exit_json(
         changed=before != after, diff={"before": before.as_dict(), "after": after.as_dict()}, state=after.as_dict()
     )
