@@ -57,7 +57,7 @@ TAKEOVER: tuple[Setting, ...] = (
     ),
     Setting(
         "guest_checks",
-        "str",
+        "path",
         "A file of tasks on the control node that try the guest when it has changed its host; the run fails with them.",
     ),
     Setting(

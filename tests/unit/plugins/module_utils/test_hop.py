@@ -62,3 +62,13 @@ def test_a_result_takes_the_room_away_and_what_a_kill_left_of_it_is_no_obstacle(
     assert _hop.transfer(layout, "fetch", "1") == 0
     assert read_json(transfer_file(layout, "fetch", "result"))["published"] is True
     assert kept(layout) == 0
+
+
+def test_not_even_an_error_nobody_thought_of_is_told_as_a_kill(layout: Layout, monkeypatch: pytest.MonkeyPatch) -> None:
+    def breaks(*_arguments: Any) -> dict[str, Any]:
+        raise KeyError("target")
+
+    monkeypatch.setattr(_hop, "_once", breaks)
+    assert _hop.transfer(layout, "fetch", "1") == 1
+    result = read_json(transfer_file(layout, "fetch", "result"))
+    assert "an error of this collection (KeyError: 'target'); run again, and report it" in result["error"]

@@ -16,6 +16,7 @@ from unit.libvirt_fakes import UUID, Host, disk, domain, make_host, said
 
 from ansible_collections.edgecloud.resilient_vm.plugins.module_utils import _exchange, _kept, _kept_report
 from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._errors import ResilientVmError
+from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._files import write_json
 
 NOW = datetime(2026, 1, 15, 10, 15, tzinfo=timezone.utc)
 WISH = _exchange.Wish(_kept.KEPT, UUID, 1, [], [])
@@ -145,6 +146,14 @@ def test_they_are_erased_after_their_days(host: Host, tmp_path: Path, days: int,
     assert len(contents(tmp_path)) == 5 - over
     assert len(listed(host)) == 3 - over
     assert contents(tmp_path)["vda.qcow2"] == "vda of Tuesday"
+
+
+@pytest.mark.parametrize(("epoch", "over"), [(1, 2), (2, 0)])
+def test_only_a_restore_of_the_present_epoch_keeps_them_from_being_erased(host: Host, epoch: int, over: int) -> None:
+    """Of one of an earlier epoch the VM has moved on, and nobody ends it any more."""
+    write_json(host.layout.state, {"epoch": 2})
+    write_json(os.path.join(host.layout.directory, _kept.EXCHANGE), {"epoch": epoch})
+    assert len(_kept.due(host.layout, 1, NOW + timedelta(days=1), host.world)[0]) == over
 
 
 def test_what_a_machine_has_as_its_disk_stays(host: Host, tmp_path: Path) -> None:

@@ -107,6 +107,14 @@ def test_a_damaged_one_is_in_force_until_it_is_mended(tmp_path: Path, install: I
     assert len(list((tmp_path / "library/versions").iterdir())) == 1
 
 
+def test_a_damaged_part_is_noticed_though_nothing_has_needed_it_yet(tmp_path: Path, install: Install) -> None:
+    program = install(OLD)
+    (tmp_path / "library/resilient_vm_mover/_late.py").write_bytes(b"")
+    assert program.found() is None
+    install(OLD)
+    assert program.found() == dict(program.settings) and launch(tmp_path).stdout == "old old\n"
+
+
 def test_versions_before_the_last_one_are_erased(tmp_path: Path, install: Install) -> None:
     for number in range(4):
         install(OLD, host=str(number))

@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+import builtins
+import errno
 import json
 import os
 import random
@@ -224,3 +226,24 @@ def test_what_was_mended_is_told_later(store: Store) -> None:
         f"mended by verify, last at 2026-01-05T04:29:00Z: image {IDS[0]}, vda at byte 29, from {IDS[1]} on b"
     )
     assert _mended.remarks([]) == []
+
+
+@pytest.mark.parametrize("name", ["domain.xml", "vda.digests"])
+def test_a_file_on_a_sector_that_cannot_be_read_is_mended(
+    store: Store, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    path = image(store, 0, name)
+    before, rotten, opened = path.read_bytes(), path.stat().st_ino, builtins.open
+
+    def reads(file: Any, *given: Any, **named: Any) -> Any:
+        if str(file) == str(path) and path.stat().st_ino == rotten:
+            raise OSError(errno.EIO, os.strerror(errno.EIO), str(path))
+        return opened(file, *given, **named)
+
+    monkeypatch.setattr("builtins.open", reads)
+    if name == "vda.digests":
+        # What looks whether it is right opens it another way.
+        os.truncate(path, 0)
+    result = verify(store)
+    assert [entry["disk"] for entry in result["repaired"]] == [name], result
+    assert path.read_bytes() == before and result["damaged"] == []
