@@ -17,6 +17,7 @@ from ._files import read_json, reflink_works
 from ._layout import Layout
 from ._open_snapshot import open_document
 from ._process import Runner
+from ._state import State
 from ._store import Store
 
 __all__ = [
@@ -75,8 +76,13 @@ def libvirt_of(run: Runner) -> dict[str, str] | None:
 
 
 def states_of(layouts: Sequence[Layout]) -> dict[str, Any]:
-    """Each VM's state document, or None."""
-    return {layout.name: read_json(layout.state) for layout in layouts}
+    """Each VM's state document, or None. Raises ResilientVmError for one that is not whole."""
+    found: dict[str, Any] = {}
+    for layout in layouts:
+        found[layout.name] = read_json(layout.state)
+        if found[layout.name] is not None:
+            State.from_json(found[layout.name], layout.state)
+    return found
 
 
 def stops_of(layouts: Sequence[Layout]) -> dict[str, Any]:

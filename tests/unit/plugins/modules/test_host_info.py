@@ -12,13 +12,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from unit.gate_fakes import OWN
 from unit.libvirt_fakes import UUID, Host, disk, domain, facts_answer, make_host, refused, said
 
 from ansible_collections.edgecloud.resilient_vm.plugins.module_utils import _journal, _units
 from ansible_collections.edgecloud.resilient_vm.plugins.modules import host_info, image_info, standby_info
 
 Run = Callable[..., dict[str, Any]]
-STATE = {"schema": 1, "epoch": 1, "active": "a"}
+STATE = OWN.as_dict()
 
 
 @pytest.fixture
@@ -98,3 +99,11 @@ def test_a_libvirt_that_does_not_answer_is_a_failure_in_its_words(run_module: Ru
     told = run_module(host_info, args(host, "erp"))
     assert told["failed"] is True
     assert "failed to connect to the hypervisor" in told["msg"]
+
+
+def test_a_state_document_that_lacks_something_is_named(run_module: Run, host: Host) -> None:
+    """Whoever plans by it would say no more than the name of what is missing."""
+    document = {name: value for name, value in STATE.items() if name != "active"}
+    Path(host.layout.state).write_text(json.dumps(document))
+    told = run_module(host_info, args(host, "erp"))
+    assert told["failed"] and host.layout.state in told["msg"] and "active" in told["msg"]
