@@ -35,17 +35,14 @@ def mapped(
 
     ``targets`` are the disks of the image; other disks were left out of it by their owner and have nothing here.
     ``networks`` renames networks, bridges and devices that interfaces are attached to. ``identity``: name and UUID it
-    has to have; libvirt would take one of another name and UUID for another machine, which may be another customer's.
+    has to have; libvirt would take one of another UUID for another machine, which may be another customer's.
     """
     try:
         root = ElementTree.fromstring(xml)
     except ElementTree.ParseError as error:
         raise ResilientVmError(f"the image's domain.xml is not XML ({error}); erase this generation") from error
-    if identity is not None and (root.findtext("name"), root.findtext("uuid")) != identity:
-        raise ResilientVmError(
-            f"the image's domain.xml is of machine {root.findtext('name')} ({root.findtext('uuid')}), not of "
-            f"{identity[0]} ({identity[1]}); erase this generation"
-        )
+    if identity is not None:
+        _identify(root, *identity)
     root.attrib.pop("id", None)
     for label in root.findall("seclabel"):
         # Made for the other host; libvirt generates its own.
@@ -68,6 +65,16 @@ def mapped(
         elif node.tag == "interface":
             _map_interface(node, networks)
     return text(root)
+
+
+def _identify(root: ElementTree.Element, name: str, uuid: str) -> None:
+    if root.findtext("uuid") != uuid:
+        raise ResilientVmError(
+            f"the image's domain.xml is of machine {root.findtext('uuid')}, not of {name} ({uuid}); erase this generation"
+        )
+    # Since this image it may have been given another one.
+    for node in root.findall("name"):
+        node.text = name
 
 
 def _map_firmware(root: ElementTree.Element, running: str) -> None:
