@@ -217,7 +217,7 @@ class Promotion:
         if manifest is None or not image.complete:
             raise ResilientVmError(image.problem or f"generation {name} of {self.layout.name} is damaged")
         own = held(self.layout)
-        if manifest.uuid != own.uuid:
+        if own.uuid not in (None, manifest.uuid):
             raise ResilientVmError(
                 f"generation {name} of {self.layout.name} is of machine {manifest.uuid}, and this one is {own.uuid}; "
                 "erase that generation"
@@ -232,7 +232,7 @@ class Promotion:
                 self._lay_file(image, entry.name, entry.sha256, work)
         targets = [disk.target for disk in manifest.disks]
         wanted = _standby_xml.mapped(
-            definition_of(image), self.layout.running, targets, self.networks, (own.domain, own.uuid)
+            definition_of(image), self.layout.running, targets, self.networks, (own.domain, manifest.uuid)
         )
         with open(os.path.join(work, _definition.XML), "x", encoding="utf-8", opener=_private) as stream:
             stream.write(_renewed(wanted))

@@ -70,7 +70,8 @@ def mapped(
 def _identify(root: ElementTree.Element, name: str, uuid: str) -> None:
     if root.findtext("uuid") != uuid:
         raise ResilientVmError(
-            f"the image's domain.xml is of machine {root.findtext('uuid')}, not of {name} ({uuid}); erase this generation"
+            f"the image's domain.xml is of machine {root.findtext('uuid')}, not of {name} ({uuid}); "
+            "erase this generation"
         )
     # Since this image it may have been given another one.
     for node in root.findall("name"):

@@ -14,6 +14,7 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
+from unit.engine_fakes import IDS, Disk, Snapshot, blocks, make_layout, transfer
 from unit.libvirt_fakes import World, said
 
 from ansible_collections.edgecloud.resilient_vm.plugins.module_utils import _promote
@@ -21,6 +22,7 @@ from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._address im
 from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._errors import ResilientVmError
 from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._layout import Layout
 from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._state import State
+from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._store import Store
 
 NOW = datetime(2026, 1, 14, 11, 30, tzinfo=timezone.utc)
 STATE = State("acme", "erp", "erp", "u", 1, "a", "b", "protected", "2026-01-14T02:00:00Z", "site")
@@ -158,3 +160,14 @@ class Open:
     """A gate that lets everything through."""
 
     def open(self, _name: str) -> None: ...
+
+
+def test_a_generation_of_another_machine_is_not_started(host: Layout) -> None:
+    """Its UUID becomes the name of a folder of root's, and of a domain, which may be another customer's."""
+    made = make_layout(Path(host.root), "generations")
+    transfer(Snapshot(IDS[0], [Disk("vda", blocks(2))], None), Store(made, "generations"))
+    os.symlink(f"generations/{IDS[0]}", made.current)
+    holds(host, replace(STATE, active="b", standby="a", epoch=2, uuid="3c6bb72f-2a19-44b9-af47-a8ee60341a79"))
+    with pytest.raises(ResilientVmError, match=r"is of machine .*, and this one is 3c6bb72f-.*; erase that generation"):
+        promotion(host).carry_out()
+    assert not os.path.lexists(host.running) and not os.path.lexists(host.running + ".new")
