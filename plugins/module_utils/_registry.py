@@ -97,9 +97,11 @@ class Registry:
                     # It went meanwhile: another VM is being unprotected.
                     continue
                 entry = Entry.from_json(document, path)
-                if os.stat(path).st_uid != os.geteuid() or name != f"{entry.uuid}.json":
+                if os.lstat(path).st_uid != os.geteuid() or name != f"{entry.uuid}.json":
                     raise ResilientVmError(f"{path} is none of the site playbook's; erase it")
                 found.append(entry)
+            except FileNotFoundError:
+                continue
             except ResilientVmError as error:
                 problems.append(str(error))
         return found, problems

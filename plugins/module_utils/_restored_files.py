@@ -213,7 +213,7 @@ def _begin(path: str, work: str) -> int:
 
     Raises ResilientVmError when another run is filling one there: two VMs may have been given one path.
     """
-    with _opened(os.path.dirname(work)) as parent:
+    with _opened(os.path.realpath(os.path.dirname(work))) as parent:
         # For the moment between making it and holding it.
         fcntl.flock(parent, fcntl.LOCK_EX)
         if os.path.lexists(work):

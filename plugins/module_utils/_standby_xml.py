@@ -73,8 +73,8 @@ def _identify(root: ElementTree.Element, name: str, uuid: str) -> None:
             f"the image's domain.xml is of machine {root.findtext('uuid')}, not of {name} ({uuid}); "
             "erase this generation"
         )
-    # Since this image it may have been given another one.
-    for node in root.findall("name"):
+    # Since this image it may have been given another one; "" for the one it had.
+    for node in root.findall("name") if name else ():
         node.text = name
 
 
