@@ -214,12 +214,9 @@ def _refuse_half_an_answer(plan: Mapping[str, Any], facts: Facts, active: str) -
     """A machine that answers and doesn't tell what it sees is not one that is gone, for which others may stand in."""
     for machine, told in facts.hosts.items():
         if machine != active and told.get("reachable") and not told.get("answered"):
-            way = (
-                f"; mend that, or switch {machine} off to go on without it" if machine == plan["backup_storage"] else ""
-            )
-            raise ResilientVmError(
-                f"{plan['vm']} is not taken over: {machine} can't tell what it knows: {told['msg']}{way}"
-            )
+            said = f"{plan['vm']} is not taken over: {machine} can't tell what it knows: {told['msg']}"
+            way = f"; mend that, or switch {machine} off to go on without it"
+            raise ResilientVmError(said + (way if machine == plan["backup_storage"] else ""))
         if machine in (active, *facts.looks) or not _answered(facts, machine):
             continue
         raise ResilientVmError(
