@@ -38,7 +38,6 @@ class Protected:
     since: datetime
     newest: datetime | None
     limit: timedelta
-    alarm_command: str | None = None
 
 
 def overdue(vm: Protected, now: datetime) -> str:
@@ -91,9 +90,8 @@ def _folders(path: str) -> list[str]:
     return sorted(name for name in names if name[0] != "." and os.path.isdir(os.path.join(path, name)))
 
 
-def look(layout: Layout, max_hours: float) -> Protected:
+def look(layout: Layout, state: State, max_hours: float) -> Protected:
     """What is known of one VM on this backup storage."""
-    state = State.from_json(read_json(layout.state), layout.state)
     newest = Store(layout).newest()
     hours = max_hours if state.max_age_hours is None else state.max_age_hours
     return Protected(
@@ -101,7 +99,6 @@ def look(layout: Layout, max_hours: float) -> Protected:
         since=_clock.parse(state.changed, f"the time in {layout.state}"),
         newest=None if newest is None or newest.manifest is None else _clock.parse(newest.manifest.instant, newest.id),
         limit=timedelta(hours=hours),
-        alarm_command=state.alarm_command,
     )
 
 
@@ -113,8 +110,9 @@ def check(root: str, runtime: str, max_hours: float, now: datetime, runner: Runn
         try:
             layout = Layout(customer, vm, root, runtime)
             # First: whatever else is damaged, somebody hears of it.
-            command = State.from_json(read_json(layout.state), layout.state).alarm_command
-            sentence = overdue(look(layout, max_hours), now)
+            state = State.from_json(read_json(layout.state), layout.state)
+            command = state.alarm_command
+            sentence = overdue(look(layout, state, max_hours), now)
         except Exception as error:  # noqa: BLE001 # pylint: disable=broad-exception-caught
             # What can't be read can't be called young; and nothing that lies there may keep the others from being told.
             sentence = f"whether {customer}/{vm} has a young image can't be told: {error or type(error).__name__}"

@@ -31,12 +31,12 @@ def refusal(problems: Sequence[str]) -> ResilientVmError:
     return ResilientVmError("\n".join(problems), problems=list(problems))
 
 
-def sentence(error: ResilientVmError | OSError) -> str:
-    """What to say of an error of this collection, or of one that a file on this machine gave."""
+def sentence(error: ResilientVmError | OSError, place: str = "", machine: str = "this machine") -> str:
+    """What to say of an error of this collection, or of one that a file gave: one in ``place`` where it names none."""
     if isinstance(error, ResilientVmError):
         return str(error)
-    where = f" at {error.filename}" if error.filename else ""
-    what = f"{error.strerror or type(error).__name__}{where} on this machine"
+    where = f" at {error.filename or place}" if error.filename or place else ""
+    what = f"{error.strerror or type(error).__name__}{where} on {machine}"
     return f"{what}; free space or mend the filesystem, and run again"
 
 

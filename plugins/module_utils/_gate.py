@@ -12,7 +12,7 @@ import sys
 import time
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Callable
 
@@ -166,6 +166,13 @@ class Gate:
     # Seconds; goes on while the host sleeps.
     uptime: Callable[[], float] = lambda: time.clock_gettime(time.CLOCK_BOOTTIME)
 
+    # In a round, which machines are out of reach.
+    beyond: dict[Place, Answer] | None = None
+
+    def round(self) -> Gate:
+        """The same for once through many VMs: each would wait again for a machine out of reach."""
+        return replace(self, beyond={})
+
     def boot_id(self) -> str:
         with open(self.boot_id_file, encoding="ascii") as stream:
             return stream.read().strip()
@@ -175,9 +182,9 @@ class Gate:
         if not dry:
             os.makedirs(self.registry.confirmed, 0o755, exist_ok=True)
         entries = self.registry.read()[0]
-        beyond: dict[Place, Answer] = {}
+        gate = self.round()
         with ThreadPoolExecutor(AT_ONCE) as several:
-            looked = several.map(lambda entry: self.opening(entry, dry, beyond), entries)
+            looked = several.map(lambda entry: gate.opening(entry, dry), entries)
             return [opening for opening in looked if opening is not None]
 
     def open(self, name: str) -> None:
@@ -191,18 +198,18 @@ class Gate:
             why = "it is not the active host" if opening is None else opening.why
             raise ResilientVmError(f"the gate of this host stays closed for {name}: {why}")
 
-    def opening(self, entry: Entry, dry: bool = False, beyond: dict[Place, Answer] | None = None) -> Opening | None:
+    def opening(self, entry: Entry, dry: bool = False) -> Opening | None:
         """The same for one VM. None where another host is the active one: nothing is to be opened."""
         try:
             document = read_json(entry.state)
             if document is None:
                 return Opening(entry, False, f"{entry.state} of {entry.name} is missing; run the site playbook")
             state = State.from_json(document, entry.state)
-            return self._opening(entry, state, dry, beyond) if state.active == entry.host else None
+            return self._opening(entry, state, dry) if state.active == entry.host else None
         except ResilientVmError as error:
             return Opening(entry, False, str(error))
 
-    def _opening(self, entry: Entry, state: State, dry: bool, beyond: dict[Place, Answer] | None) -> Opening:
+    def _opening(self, entry: Entry, state: State, dry: bool) -> Opening:
         if state.phase in CLOSED:
             return Opening(entry, False, f"{entry.name} is in phase {state.phase}", final=True)
         boot = self.boot_id()
@@ -210,7 +217,7 @@ class Gate:
         known = read_json(path) or {}
         if (known.get("boot_id"), known.get("epoch")) == (boot, state.epoch):
             return Opening(entry, True, known["why"], final=True)
-        is_open, final, why = self._verdict(entry, state, beyond)
+        is_open, final, why = self._verdict(entry, state)
         if is_open and not dry:
             when = _clock.iso(self.now())
             write_json(path, {"boot_id": boot, "epoch": state.epoch, "why": why, "when": when}, 0o644)
@@ -222,15 +229,12 @@ class Gate:
         is_open, _final, why = self._verdict(entry, state)
         return "" if is_open else why
 
-    def _verdict(self, entry: Entry, own: State, beyond: dict[Place, Answer] | None = None) -> tuple[bool, bool, str]:
-        return verdict(own, self.answers(entry, own, beyond), entry.start_unconfirmed, entry.lost)
+    def _verdict(self, entry: Entry, own: State) -> tuple[bool, bool, str]:
+        return verdict(own, self.answers(entry, own), entry.start_unconfirmed, entry.lost)
 
-    def answers(self, entry: Entry, own: State, beyond: dict[Place, Answer] | None = None) -> list[Answer]:
-        """What the machines that know of a VM say of it, asked in turn until one of them settles it.
-
-        Whoever asks for many VMs keeps in ``beyond`` which machines are out of reach: each would wait for them again.
-        """
-        beyond = {} if beyond is None else beyond
+    def answers(self, entry: Entry, own: State) -> list[Answer]:
+        """What the machines that know of a VM say of it, asked in turn until one of them settles it."""
+        beyond = {} if self.beyond is None else self.beyond
         answers: list[Answer] = []
         for place in entry.ask:
             answer = beyond.get(place) or ask(entry, place, self.run, self.configuration)

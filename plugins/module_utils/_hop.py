@@ -63,7 +63,7 @@ def transfer(layout: Layout, hop: str, version: str, sleep: Callable[[float], No
         except ResilientVmError as error:
             failure = error
         except OSError as error:
-            failure = ResilientVmError(sentence(error).replace("on this machine", "on the backup storage"))
+            failure = ResilientVmError(sentence(error, layout.directory, "the backup storage"))
         except Exception as error:  # noqa: BLE001 # pylint: disable=broad-exception-caught
             # Else nobody would be told but that it was killed.
             failure = ResilientVmError(

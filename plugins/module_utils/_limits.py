@@ -23,12 +23,12 @@ from typing import Any, Protocol
 from . import _clock
 from ._errors import ResilientVmError
 
-__all__ = ["PIECE_BYTES", "Credit", "Limits", "Slot", "Window", "grant_all", "spend"]
+__all__ = ["PIECE_BYTES", "SLOTS", "Credit", "Limits", "Slot", "Window", "grant_all", "spend"]
 
 # What is waited for at a time: fine enough for a rate of a megabyte a second to look like one.
 PIECE_BYTES = 64 * 1024
 # As many as the site playbook lays; the folder is root's, so that no account puts anything else in their place.
-_SLOTS = 64
+SLOTS = 64
 # So much of a second may be sent at once after a pause.
 _BURST_SECONDS = 0.1
 _LOOK_SECONDS = 1.0
@@ -117,7 +117,7 @@ class Slot:
         with self._changing:
             if self._over or self._descriptor >= 0:
                 return True
-            for number in range(min(self._count, _SLOTS)):
+            for number in range(min(self._count, SLOTS)):
                 descriptor = _opened(os.path.join(self._folder, f"slot.{number}"), os.O_RDONLY)
                 try:
                     fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -172,14 +172,14 @@ def check_names(targets: Iterable[Any], files: Iterable[Any], where: str) -> Non
 
     Raises ResilientVmError for any other.
     """
-    strange = [name for name in targets if not isinstance(name, str) or not _TARGET.fullmatch(name)]
-    for name in [*strange, *(name for name in files if name not in DEFINITION)]:
-        raise ResilientVmError(f"{where} names {name!r}, which is no disk and no file of a definition")
+    strange = [name for name in targets if not _is(_TARGET, name)] + [name for name in files if name not in DEFINITION]
+    if strange:
+        raise ResilientVmError(f"{where} names {strange[0]!r}, which is no disk and no file of a definition")
 
 
 def check_uuid(uuid: Any, where: str) -> None:
     """Raises ResilientVmError for what is no UUID as libvirt writes it."""
-    if not isinstance(uuid, str) or not _UUID.fullmatch(uuid):
+    if not _is(_UUID, uuid):
         raise ResilientVmError(f"{where} is of machine {uuid!r}, which is no UUID")
 
 
@@ -188,21 +188,26 @@ def check_offer(offer: dict[str, Any], peer: str) -> None:
     what = f"the image that {peer} offers"
     try:
         disks = [(disk["target"], disk["size_bytes"]) for disk in offer["disks"]]
-        known = [offer[name] for name in ("id", "epoch", "uuid", "instant", "domain", "consistency")]
+        image_id, epoch, uuid, *_told = (
+            offer[name] for name in ("id", "epoch", "uuid", "instant", "domain", "consistency")
+        )
     except (KeyError, TypeError) as error:
         raise ResilientVmError(
             f"{what} lacks {error}; run the site playbook, so that all machines have one version"
         ) from error
     check_names([target for target, _size in disks], [], what)
-    check_uuid(offer["uuid"], what)
-    sizes = [size for _target, size in disks]
-    if not disks or len({target for target, _size in disks}) != len(disks) or not all(map(_is_size, sizes)):
+    check_uuid(uuid, what)
+    if len(dict(disks)) != len(disks) or not disks or not all(_is_positive(size) for _target, size in disks):
         raise ResilientVmError(f"{what} has no disks, one of them twice, or one of no size: {disks}")
-    if not isinstance(known[0], str) or not IMAGE_ID.fullmatch(known[0]) or not _is_size(known[1]):
-        raise ResilientVmError(f"{what} has id {known[0]!r} and epoch {known[1]!r}, which can't be")
+    if not _is(IMAGE_ID, image_id) or not _is_positive(epoch):
+        raise ResilientVmError(f"{what} has id {image_id!r} and epoch {epoch!r}, which can't be")
 
 
-def _is_size(value: Any) -> bool:
+def _is(pattern: re.Pattern[str], value: Any) -> bool:
+    return isinstance(value, str) and pattern.fullmatch(value) is not None
+
+
+def _is_positive(value: Any) -> bool:
     return isinstance(value, int) and value > 0
 
 
@@ -215,11 +220,11 @@ def _first_wrong(manifest: Manifest) -> str:
     """The first thing in a manifest that cannot be, or ""."""
     if manifest.schema != SCHEMA:
         return f"schema {manifest.schema!r}"
-    if not isinstance(manifest.id, str) or not IMAGE_ID.fullmatch(manifest.id):
+    if not _is(IMAGE_ID, manifest.id):
         return f"id {manifest.id!r}"
-    if not isinstance(manifest.epoch, int) or manifest.epoch < 1:
+    if not _is_positive(manifest.epoch):
         return f"epoch {manifest.epoch!r}"
-    if not isinstance(manifest.uuid, str) or not _UUID.fullmatch(manifest.uuid):
+    if not _is(_UUID, manifest.uuid):
         return f"uuid {manifest.uuid!r}"
     if manifest.consistency not in ("filesystem", "crash", "offline"):
         return f"consistency {manifest.consistency!r}"
@@ -232,12 +237,12 @@ def _first_wrong(manifest: Manifest) -> str:
 
 
 def _wrong_in_disk(disk: Disk) -> str:
-    if not isinstance(disk.target, str) or not _TARGET.fullmatch(disk.target):
+    if not _is(_TARGET, disk.target):
         return f"disk target {disk.target!r}"
-    if not isinstance(disk.size_bytes, int) or disk.size_bytes <= 0:
+    if not _is_positive(disk.size_bytes):
         return f"size of disk {disk.target}"
     if (disk.block_size, disk.digest) != (BLOCK_SIZE, ALGORITHM):
         return f"digests of disk {disk.target}"
-    if not isinstance(disk.root_digest, str) or not _ROOT.fullmatch(disk.root_digest):
+    if not _is(_ROOT, disk.root_digest):
         return f"root digest of disk {disk.target}"
     return ""

@@ -100,7 +100,7 @@ def _forced(name: str, verbs: str, holder: str = "") -> int:
         wire.abort(error)
         return 1
     except OSError as error:
-        wire.abort(ResilientVmError(sentence(error)))
+        wire.abort(ResilientVmError(sentence(error, layout.directory)))
         return 1
     finally:
         further.close()

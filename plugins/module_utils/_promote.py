@@ -231,9 +231,7 @@ class Promotion:
             if entry.name != _definition.XML:
                 self._lay_file(image, entry.name, entry.sha256, work)
         targets = [disk.target for disk in manifest.disks]
-        wanted = _standby_xml.mapped(
-            definition_of(image), self.layout.running, targets, self.networks, ("", manifest.uuid)
-        )
+        wanted = _standby_xml.mapped(definition_of(image), self.layout.running, targets, self.networks, manifest.uuid)
         with open(os.path.join(work, _definition.XML), "x", encoding="utf-8", opener=_private) as stream:
             stream.write(_renewed(wanted))
         _definition.unpack_tpm(os.path.join(work, _definition.TPM), manifest.uuid, self.swtpm)

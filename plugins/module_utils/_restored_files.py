@@ -44,6 +44,7 @@ __all__ = [
 # What the folder says about itself.
 RECORD = "restored.json"
 _CHUNK = 16
+_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
 _COPY_BYTES = 1 << 20
 # Converting a large disk takes hours; nothing waits for it but the person who asked.
 _CONVERT_SECONDS = 7 * 86400.0
@@ -224,14 +225,14 @@ def _begin(path: str, work: str) -> int:
                     )
             shutil.rmtree(work)
         os.mkdir(work, 0o700)
-        with _opened(work) as made:
-            _hold(made)
-            return os.dup(made)
+        made = os.open(work, _FOLDER)
+        _hold(made)
+        return made
 
 
 @contextlib.contextmanager
 def _opened(path: str) -> Iterator[int]:
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    descriptor = os.open(path, _FOLDER)
     try:
         yield descriptor
     finally:

@@ -14,6 +14,7 @@ from ._drill_settings import DRILLS
 from ._errors import ResilientVmError
 from ._files_settings import FILES
 from ._layout import DEFAULT_ROOT
+from ._limits import SLOTS
 from ._pin_settings import PINS
 from ._restore_settings import RESTORES
 from ._setting import PREFIX, Setting
@@ -251,7 +252,7 @@ TABLE: tuple[Setting, ...] = (
         unit="transfers",
         scope="machine",
         minimum=1,
-        maximum=64,
+        maximum=SLOTS,
     ),
     Setting(
         "transfer_window",

@@ -99,7 +99,8 @@ def plan_present(layout: Layout, run: Runner, wish: Wish, installed: str = _unit
         layout.running,
         [disk.target for disk in manifest.disks],
         wish.networks,
-        (wish.domain, uuid),
+        uuid,
+        wish.domain,
     )
     present = wish.domain in virsh.domains()
     found = virsh.inactive_xml(uuid) if present else ""

@@ -28,21 +28,27 @@ def mapped(
     running: str,
     targets: Collection[str],
     networks: Mapping[str, str],
-    identity: tuple[str, str] | None = None,
+    uuid: str | None = None,
+    name: str | None = None,
     exists: Callable[[str], bool] = os.path.exists,
 ) -> str:
     """The XML to define on the standby host: the same machine, its disks under ``running``.
 
     ``targets`` are the disks of the image; other disks were left out of it by their owner and have nothing here.
-    ``networks`` renames networks, bridges and devices that interfaces are attached to. ``identity``: name and UUID it
-    has to have; libvirt would take one of another UUID for another machine, which may be another customer's.
+    ``networks`` renames networks, bridges and devices that interfaces are attached to. ``uuid``: the one it has to
+    have, since libvirt would take it for another machine else, which may be another customer's. ``name``: the one it
+    gets, which it need not have had when the image was taken.
     """
     try:
         root = ElementTree.fromstring(xml)
     except ElementTree.ParseError as error:
         raise ResilientVmError(f"the image's domain.xml is not XML ({error}); erase this generation") from error
-    if identity is not None:
-        _identify(root, *identity)
+    if uuid is not None and root.findtext("uuid") != uuid:
+        raise ResilientVmError(
+            f"the image's domain.xml is of machine {root.findtext('uuid')}, not of {uuid}; erase this generation"
+        )
+    for node in root.findall("name") if name is not None else ():
+        node.text = name
     root.attrib.pop("id", None)
     for label in root.findall("seclabel"):
         # Made for the other host; libvirt generates its own.
@@ -65,17 +71,6 @@ def mapped(
         elif node.tag == "interface":
             _map_interface(node, networks)
     return text(root)
-
-
-def _identify(root: ElementTree.Element, name: str, uuid: str) -> None:
-    if root.findtext("uuid") != uuid:
-        raise ResilientVmError(
-            f"the image's domain.xml is of machine {root.findtext('uuid')}, not of {name} ({uuid}); "
-            "erase this generation"
-        )
-    # Since this image it may have been given another one; "" for the one it had.
-    for node in root.findall("name") if name else ():
-        node.text = name
 
 
 def _map_firmware(root: ElementTree.Element, running: str) -> None:

@@ -19,7 +19,7 @@ from ._errors import ResilientVmError, sentence
 from ._files import moment, read_json
 from ._gate import AT_ONCE, TIMER, Answer, Gate
 from ._layout import Layout
-from ._registry import Entry, Place
+from ._registry import Entry
 from ._state import State
 from ._virsh import Virsh
 
@@ -52,18 +52,18 @@ def stop(gate: Gate, sleep: Callable[[float], None] = time.sleep, clock: Callabl
 
 def look(gate: Gate) -> tuple[list[str], bool]:
     """(what was stopped or went wrong, whether nobody answers for one that may run here)."""
-    beyond: dict[Place, Answer] = {}
+    gate = gate.round()
     with ThreadPoolExecutor(AT_ONCE) as several:
-        looked = list(several.map(lambda entry: _look(gate, entry, beyond), gate.registry.read()[0]))
+        looked = list(several.map(lambda entry: _look(gate, entry), gate.registry.read()[0]))
     return [problem for problem, _alone in looked if problem], any(alone for _problem, alone in looked)
 
 
-def _look(gate: Gate, entry: Entry, beyond: dict[Place, Answer]) -> tuple[str, bool]:
+def _look(gate: Gate, entry: Entry) -> tuple[str, bool]:
     try:
         state = State.from_json(read_json(entry.state), entry.state)
         if state.active != entry.host:
             return _left(gate, entry, state), False
-        answers = gate.answers(entry, state, beyond)
+        answers = gate.answers(entry, state)
         told = _told(answers, state)
         if told:
             _close(gate, entry)

@@ -135,6 +135,7 @@ def told(gate: Gate, layouts: list[Layout], dry: bool) -> dict[str, Any]:
 def _after_a_boot(gate: Gate, openings: list[Opening]) -> dict[str, str]:
     # What was opened just now has just been confirmed.
     asked = [opening.entry for opening in openings if opening.open and not opening.changed]
+    gate = gate.round()
     with ThreadPoolExecutor(AT_ONCE) as several:
         found = zip(asked, several.map(gate.after_a_boot, asked))
         return {entry.name: why for entry, why in found if why}

@@ -169,10 +169,10 @@ def test_not_even_what_nobody_thought_of_keeps_the_others_from_being_told(
         lay(tmp_path, vm, changed="2026-01-01T00:00:00Z")
     looked = _age.look
 
-    def breaks(layout: Any, hours: float) -> Protected:
+    def breaks(layout: Any, state: State, hours: float) -> Protected:
         if layout.vm == "erp":
             raise KeyError("purpose")
-        return looked(layout, hours)
+        return looked(layout, state, hours)
 
     monkeypatch.setattr(_age, "look", breaks)
     assert [words.split()[0] for words in look(tmp_path)] == ["whether", "acme/web"]

@@ -51,6 +51,7 @@ def test_a_full_disk_does_not_keep_the_reason_from_being_told(layout: Layout, mo
     result = read_json(transfer_file(layout, "fetch", "result"))
     assert (result["token"], result["published"]) == ("t", False)
     assert "No space left" in result["error"]
+    assert f"at {layout.directory} on the backup storage; free space" in result["error"]
     assert sorted(os.listdir(layout.transfer)) == ["fetch.request.json", "fetch.result.json"]
 
 

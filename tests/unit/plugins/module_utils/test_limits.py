@@ -175,6 +175,11 @@ def slots(tmp_path: Path) -> Path:
     return tmp_path
 
 
+def test_site_lays_as_many_slots_as_may_be_asked_for() -> None:
+    tasks = Path(__file__).parents[4] / "roles/machine/tasks/main.yml"
+    assert f"for number in range({_limits.SLOTS}) " in tasks.read_text()
+
+
 def test_a_slot_is_waited_for_and_given_back(slots: Path) -> None:
     first, second = (Slot(str(slots), 2, print) for _each in range(2))
     first.take()

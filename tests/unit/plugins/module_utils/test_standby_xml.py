@@ -152,14 +152,14 @@ def test_what_is_no_definition_is_one_sentence(text: str) -> None:
 
 def test_a_definition_of_another_machine_is_not_taken() -> None:
     """By its UUID libvirt would change that one, which may be another customer's."""
-    assert _standby_xml.mapped(domain(disk()), "/r", ["vda"], {}, ("erp", UUID))
+    assert _standby_xml.mapped(domain(disk()), "/r", ["vda"], {}, UUID)
     with pytest.raises(ResilientVmError, match="erase this generation"):
-        _standby_xml.mapped(domain(disk()), "/r", ["vda"], {}, ("erp", UUID.replace("3", "4")))
+        _standby_xml.mapped(domain(disk()), "/r", ["vda"], {}, UUID.replace("3", "4"))
 
 
 def test_it_has_the_name_it_has_now() -> None:
     """One that was renamed since its image was taken is started all the same; nor does any other name get there."""
-    root = ElementTree.fromstring(_standby_xml.mapped(domain(disk()), "/r", ["vda"], {}, ("renamed", UUID)))
+    root = ElementTree.fromstring(_standby_xml.mapped(domain(disk()), "/r", ["vda"], {}, UUID, "renamed"))
     assert [node.text for node in root.findall("name")] == ["renamed"]
 
 
