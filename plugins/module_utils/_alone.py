@@ -11,9 +11,6 @@ reached and somebody wants it so.
 from __future__ import annotations
 
 import argparse
-import json
-import os
-import pwd
 import re
 import sys
 import time
@@ -23,17 +20,16 @@ from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from typing import Any, Callable
 
-from . import _address, _change, _fence, _host, _laid_plan, _takeover, _takeover_report
-from ._claim import Claim, line, request_of
+from . import _address, _change, _fence, _host, _takeover, _takeover_report
+from ._ask_storage import Storage, Unreachable, prepared, user
+from ._claim import Claim, request_of
 from ._clock import now as utc_now
 from ._errors import ResilientVmError
 from ._files import read_json
-from ._gate import call
 from ._layout import Layout
 from ._look import Target, look, way_out
 from ._process import Runner, run
 from ._promote import intend, withdraw
-from ._registry import Entry, Place, Registry
 from ._standbys import standbys_of
 from ._state import State
 from ._take import take_over
@@ -41,13 +37,10 @@ from ._takeover import Decision, Facts
 from ._unwitnessed import ALLOW
 from ._virsh import Virsh
 
-__all__ = ["Alone", "Storage", "as_typed", "main"]
+__all__ = ["Alone", "as_typed", "main"]
 
 _PATIENCE_SECONDS = 2.0
 _NO_FENCE = "its settings are in the inventory, so it can't be asked from here"
-_USER = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}")
-# ssh's own exit code when it got nowhere.
-_NO_CONNECTION = 255
 
 
 def as_typed(sentence: str) -> str:
@@ -57,38 +50,6 @@ def as_typed(sentence: str) -> str:
     said = re.sub(r"-e resilient_vm_([a-z_]+)=", lambda found: f"--{found.group(1).replace('_', '-')} ", said)
     said = said.replace("resilient_vm_confirm", "--confirm")
     return re.sub(r"\bfailover\b", "takeover", said)
-
-
-class Unreachable(ResilientVmError):
-    """The backup storage gave no answer."""
-
-
-@dataclass(frozen=True)
-class Storage:
-    """The backup storage, as this host asks it by the VM's key."""
-
-    entry: Entry
-    place: Place
-    run: Runner
-
-    def ask(self, claim: Claim) -> dict[str, Any]:
-        """Its answer. Raises ResilientVmError when it refuses, or can't be reached."""
-        done = call(self.entry, self.place, "claim", self.run, stdin=line(claim))
-        reason = (done.stderr.strip().splitlines() or [f"exit code {done.code}"])[-1]
-        if done.code == _NO_CONNECTION:
-            raise Unreachable(
-                f"backup storage {self.place.name} can't be reached, and it has to decide; bring it back, or mend what "
-                f"cuts {self.entry.host} off ({reason})"
-            )
-        try:
-            answer = json.loads(done.stdout) if done.code == 0 else {}
-        except ValueError:
-            answer = {}
-        if "refused" in answer:
-            raise ResilientVmError(f"{self.place.name} refuses: {answer['refused']}")
-        if not answer:
-            raise ResilientVmError(f"{self.place.name} takes no claims: {reason}")
-        return dict(answer)
 
 
 @dataclass(frozen=True)
@@ -306,21 +267,8 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _user() -> str:
-    """Who typed it."""
-    name = os.environ.get("SUDO_USER") or pwd.getpwuid(os.getuid()).pw_name
-    return name if _USER.fullmatch(name) else "root"
-
-
 def _prepared(given: argparse.Namespace, layout: Layout, host: str, version: str) -> Alone:
-    if os.geteuid() != 0:
-        raise ResilientVmError("takeover changes where a VM runs; run it as root")
-    plan = _laid_plan.read(layout)
-    entry = Registry().of(layout.name)
-    storage = plan["backup_storage"]
-    place = next((place for place in entry.ask if place.name == storage), None) if entry else None
-    if entry is None or place is None:
-        raise ResilientVmError(f"{host} is no host of {layout.name}; run takeover on the one that stands by for it")
+    plan, storage = prepared(layout, host, "takeover", run)
     wanted = {
         "despite_findings": given.despite_findings,
         "takeover_point": given.takeover_point,
@@ -328,7 +276,7 @@ def _prepared(given: argparse.Namespace, layout: Layout, host: str, version: str
     }
     if given.max_data_loss_hours is not None:
         wanted["max_data_loss_hours"] = given.max_data_loss_hours
-    return Alone(layout, host, version, _user(), {**plan, **wanted}, Storage(entry, place, run))
+    return Alone(layout, host, version, user(), {**plan, **wanted}, storage)
 
 
 def _again(given: argparse.Namespace) -> str:

@@ -25,7 +25,7 @@ from ._beside_xml import beside, borrowing
 from ._errors import ResilientVmError
 from ._files import fsync_directory, fsync_tree, read_json, write_json
 from ._layout import Layout
-from ._lend import DEFINITION
+from ._lend import ARRIVE_SECONDS, DEFINITION
 from ._process import Runner
 from ._pull import arrived
 from ._qemu import qemu_user
@@ -34,9 +34,9 @@ from ._snapshot import WATCH_PROPERTIES
 from ._store import file_sha256
 from ._virsh import Virsh
 
-__all__ = ["Progress", "examine", "make", "progress"]
+__all__ = ["Progress", "decline", "examine", "make", "progress", "refuse_second"]
 
-_ARRIVE_SECONDS = 90.0
+_LOOK_SECONDS = 0.02
 _MAX_FILE = 64 << 20
 
 
@@ -69,9 +69,14 @@ def examine(layout: Layout, wish: Wish) -> None:
     """Refuse what can't be, before anything is touched."""
     qemu_user()
     _borrow.check_names(layout, _channels(wish))
+    refuse_second(layout, os.path.basename(wish.path), wish.image_id)
+
+
+def refuse_second(layout: Layout, name: str, image_id: str | None = None) -> None:
+    """Refuse another machine than the one that is being made here; with an image's id, another image for it, too."""
     loan = _borrow.read(layout)
-    name = os.path.basename(wish.path)
-    if loan is not None and not loan["over"] and (loan["name"], loan["image"]) != (name, wish.image_id):
+    wanted = (name, loan["image"] if loan is not None and image_id is None else image_id)
+    if loan is not None and not loan["over"] and (loan["name"], loan["image"]) != wanted:
         raise ResilientVmError(
             f"{loan['name']} is being made of image {loan['image']} of {layout.name} here, and a VM has one restore at "
             "once at a time; wait for it, or restore with resilient_vm_restore_mode=copy"
@@ -80,6 +85,18 @@ def examine(layout: Layout, wish: Wish) -> None:
 
 def _channels(wish: Wish) -> list[str]:
     return [DEFINITION, *(disk["target"] for disk in wish.disks)]
+
+
+def _loan(wish: Wish) -> dict[str, Any]:
+    name = os.path.basename(wish.path)
+    return {"image": wish.image_id, "name": name, "channels": _channels(wish), "over": False}
+
+
+def decline(layout: Layout, wish: Wish) -> None:
+    """What is lent already is not wanted here: have whoever lends it hear that."""
+    loan = _loan(wish)
+    _borrow.prepare(layout, loan, 0)
+    _borrow.settle(layout, loan)
 
 
 def make(
@@ -94,12 +111,7 @@ def make(
 ) -> str:
     """Do what is not done yet, until it runs and the rest is on its way; the machine's UUID."""
     targets = [disk["target"] for disk in wish.disks]
-    loan: dict[str, Any] = {
-        "image": wish.image_id,
-        "name": twin.name,
-        "channels": _channels(wish),
-        "over": False,
-    }
+    loan = _loan(wish)
     _borrow.prepare(layout, loan, qemu_user()[0])
     sockets = {name: _borrow.socket_of(layout, name) for name in loan["channels"]}
     identity = found.uuid or str(uuid.uuid4())
@@ -135,16 +147,16 @@ def make(
 
 
 def _await(sockets: Iterable[str], layout: Layout, sleep: Callable[[float], None]) -> None:
-    left = _ARRIVE_SECONDS
+    left = ARRIVE_SECONDS
     while missing := [path for path in sockets if not os.path.exists(path)]:
         if left <= 0:
             raise ResilientVmError(
                 f"the backup storage has not begun to lend the image of {layout.name} to this host within "
-                f"{_ARRIVE_SECONDS:g} s ({missing[0]} is not there); look there at systemctl status "
+                f"{ARRIVE_SECONDS:g} s ({missing[0]} is not there); look there at systemctl status "
                 f"{layout.unit('lend')}, and run again"
             )
-        sleep(0.1)
-        left -= 0.1
+        sleep(_LOOK_SECONDS)
+        left -= _LOOK_SECONDS
 
 
 def _lay(layout: Layout, wish: Wish, note: Mapping[str, Any], run: Runner) -> None:
@@ -186,7 +198,7 @@ def _fetch_definition(path: str, work: str, wish: Wish) -> None:
     """The files of the definition, each as the backup storage's manifest has it."""
     wanted = {entry["name"]: entry["sha256"] for entry in wish.definition}
     with socket.socket(socket.AF_UNIX) as link:
-        link.settimeout(_ARRIVE_SECONDS)
+        link.settimeout(ARRIVE_SECONDS)
         try:
             link.connect(path)
             with link.makefile("rb") as stream, tarfile.open(fileobj=stream, mode="r|") as archive:

@@ -1,7 +1,7 @@
 # Copyright (c) 2026, edgecloud.resilient_vm contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What a host may ask of the backup storage when it takes a VM over alone: four questions, one JSON line each. Pure.
+"""What a host may ask of the backup storage without the control node: five questions, one JSON line each. Pure.
 
 Which VM, and who asks, is never in the line: the key's entry says that.
 """
@@ -16,6 +16,7 @@ from typing import Any, Callable, NoReturn
 
 from ._change import Request
 from ._errors import ResilientVmError
+from ._restore_settings import NAME
 
 __all__ = ["MAX_BYTES", "PROTOCOL", "Claim", "line", "parse", "request_of"]
 
@@ -27,12 +28,14 @@ _MAX_EPOCH = 999_999_999
 _MAX_DEPTH = 5
 _WHO = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}")
 _NONCE = re.compile(r"[0-9a-f]{8}")
+_POINT = re.compile(r"[A-Za-z0-9-]{1,20}")
+_TWIN = re.compile(NAME)
 
 
 @dataclass(frozen=True)
 class Claim:
     """``ask``: look (whom do you see?), word (what must the operator's word end in?), take (let me run it), finish (it
-    runs, and this is how it went)."""
+    runs, and this is how it went), borrow (lend me the image that ``point`` means, for a new machine ``name``)."""
 
     ask: str
     epoch: int = 0
@@ -40,6 +43,8 @@ class Claim:
     who: str = ""
     # The evidence of a take, the report of a finish. As the host tells it: kept in the journal, and nothing goes by it.
     told: dict[str, Any] = field(default_factory=dict)
+    point: str = ""
+    name: str = ""
 
 
 def _is_number(value: Any) -> bool:
@@ -58,6 +63,14 @@ def _is_who(value: Any) -> bool:
     return isinstance(value, str) and _WHO.fullmatch(value) is not None
 
 
+def _is_point(value: Any) -> bool:
+    return isinstance(value, str) and _POINT.fullmatch(value) is not None
+
+
+def _is_name(value: Any) -> bool:
+    return isinstance(value, str) and _TWIN.fullmatch(value) is not None
+
+
 def _is_told(value: Any) -> bool:
     return isinstance(value, dict) and _shallow(value)
 
@@ -67,6 +80,8 @@ _FIELDS: dict[str, Callable[[Any], bool]] = {
     "nonce": _is_nonce,
     "who": _is_who,
     "told": _is_told,
+    "point": _is_point,
+    "name": _is_name,
 }
 # What each question consists of, no more and no less.
 _QUESTIONS: dict[str, tuple[str, ...]] = {
@@ -74,6 +89,7 @@ _QUESTIONS: dict[str, tuple[str, ...]] = {
     "word": ("epoch",),
     "take": ("epoch", "nonce", "who", "told"),
     "finish": ("epoch", "who", "told"),
+    "borrow": ("point", "name", "who"),
 }
 
 
@@ -137,7 +153,7 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _refuse(_constant: str = "") -> NoReturn:
-    raise ResilientVmError(f"this is no claim; it is one of {', '.join(_QUESTIONS)}, as resilient-vm takeover asks it")
+    raise ResilientVmError(f"this is no claim; it is one of {', '.join(_QUESTIONS)}, as the commands of a host ask it")
 
 
 def _shallow(value: Any, left: int = _MAX_DEPTH) -> bool:

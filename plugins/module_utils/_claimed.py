@@ -1,7 +1,7 @@
 # Copyright (c) 2026, edgecloud.resilient_vm contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The backup storage decides about a takeover that a host asks for when there is no control node.
+"""The backup storage answers a host that takes a VM over, or wants an old day of it, when there is no control node.
 
 A forced command, which is the customer's account, only carries the question to a unit of root's and the answer back:
 state is root's. Root goes by its own documents and by what it sees itself, never by the host's word.
@@ -21,7 +21,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Callable
 
-from . import _change, _claim, _laid_plan
+from . import _change, _claim, _clock, _laid_plan, _lend, _restore_point
 from ._claim import MAX_BYTES, Claim
 from ._clock import now as utc_now
 from ._doors import machine_name
@@ -29,7 +29,9 @@ from ._errors import ResilientVmError
 from ._layout import Layout
 from ._look import Target, look
 from ._process import Runner
+from ._restore_plan import parts
 from ._state import State
+from ._store import Store
 from ._takeover import targets
 
 __all__ = ["Claims", "relay", "serve"]
@@ -117,6 +119,8 @@ class Claims:
     def answer(self, claim: Claim) -> dict[str, Any]:
         """What it is told. Raises ResilientVmError to refuse; nothing has been changed then."""
         state = _change.held(self.layout)
+        if claim.ask == "borrow":
+            return self._lent(claim)
         if claim.ask == "look":
             self._refuse_unless(state, "one of its hosts", state.active, state.standby)
             return {"state": _shown(state), "version": self.version, "seen": self._look()}
@@ -129,6 +133,24 @@ class Claims:
         seen = self._look()
         self._refuse_when_seen(state, seen)
         return self._changed(claim, {"claimed_by": self.holder, "seen": seen, "told": claim.told})
+
+    def _lent(self, claim: Claim) -> dict[str, Any]:
+        """Lend the image it means to the host, where the inventory allows that: what the host has to know of it."""
+        plan = _laid_plan.read(self.layout)
+        if self.holder not in plan["lend_to"]:
+            raise ResilientVmError(
+                f"{self.holder} may not have images of {self.layout.name} by itself; name it in resilient_vm_lend_to "
+                "and run the site playbook, or run the restore playbook"
+            )
+        images = {image.id: image.summary() for image in Store(self.layout).images()}
+        candidates = map(_restore_point.candidate, images.values())
+        zone = _clock.zone(plan["timezone"])
+        image = images[_restore_point.find(claim.point, self.layout.vm, candidates, zone, self.now)]
+        wish = _lend.Wish(image["id"], claim.name, {**plan["addresses"][self.holder], "name": self.holder})
+        if not _lend.examine(self.layout, wish, self.run):
+            _lend.give(self.layout, wish, self.run)
+            sys.stderr.write(f"image {wish.image_id} of {self.layout.name} is {wish.purpose}, for {claim.who}\n")
+        return {"image": {"id": image["id"], "instant": image["instant"], **parts(image)}}
 
     def _look(self) -> dict[str, str]:
         plan = _laid_plan.read(self.layout)

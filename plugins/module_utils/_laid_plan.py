@@ -1,8 +1,8 @@
 # Copyright (c) 2026, edgecloud.resilient_vm contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What the inventory says of a VM as far as a takeover without the control node needs it: laid by site on the VM's
-machines, read there by root."""
+"""What the inventory says of a VM as far as its machines need it without the control node: laid there by site, read by
+root."""
 
 from __future__ import annotations
 
@@ -31,13 +31,16 @@ _NAMES = (
     "max_data_loss_hours",
     "max_clock_skew_seconds",
     "prefer",
+    "lend_to",
+    "timezone",
+    "transfer_bytes_per_second",
 )
 
 
 def laid(plan: Mapping[str, Any]) -> dict[str, Any]:
     """The part of a plan that is kept on the machines. Of fence agents that there is one: their secrets stay away. Of
     the owner's steps their names: they are taken from the control node."""
-    kept = ("fence_agent", "witnesses")
+    kept = ("fence_agent", "witnesses", "reserve_bytes")
     settings = {name: {key: each[key] for key in kept} for name, each in plan["machine_settings"].items()}
     steps = [step["name"] for step in plan["takeover_steps"]]
     return {"schema": _SCHEMA, **{name: plan[name] for name in _NAMES}, "machine_settings": settings, "steps": steps}

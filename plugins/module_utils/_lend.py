@@ -32,14 +32,27 @@ from ._ssh import Ssh, ssh_command
 from ._store import Store, StoredImage
 from ._transfer import Transfer
 
-__all__ = ["CheckedDisk", "Wish", "examine", "give", "lend", "lent", "refuse_while_lent", "take_back", "waiting"]
+__all__ = [
+    "ARRIVE_SECONDS",
+    "CheckedDisk",
+    "Wish",
+    "examine",
+    "give",
+    "lend",
+    "lent",
+    "refuse_while_lent",
+    "take_back",
+    "waiting",
+]
 
 HOP = "lend"
 # The channel over which the files of the machine's definition come; no disk has a name like it.
 DEFINITION = "definition"
 READY, OVER = b"ready\n", b"over\n"
 _LENT = "lent to "
-_RETRY_SECONDS = 1.0
+# So long both ends wait for each other to begin.
+ARRIVE_SECONDS = 90.0
+_FIRST_RETRY_SECONDS, _RETRY_SECONDS = 0.2, 1.0
 _MAX_WORD = 16
 # It is missed by a machine that runs: back at once, however often.
 _PROPERTIES = ("Restart=on-failure", "RestartSec=1", "StartLimitIntervalSec=0")
@@ -143,7 +156,8 @@ def lend(layout: Layout, sleep: Callable[[float], None] = time.sleep) -> int:
         raise ResilientVmError(image.problem)
     progress = Progress(layout, HOP, request)
     channels = [DEFINITION, *(disk.target for disk in image.manifest.disks)]
-    ends = [_Channel(layout, image, request, name, progress, sleep) for name in channels]
+    begun = Begun()
+    ends = [_Channel(layout, image, request, name, progress, begun, sleep) for name in channels]
     threads = [threading.Thread(target=end.run) for end in ends]
     for thread in threads:
         thread.start()
@@ -156,6 +170,21 @@ def lend(layout: Layout, sleep: Callable[[float], None] = time.sleep) -> int:
     return 0
 
 
+class Begun:
+    """Whether the host has begun to borrow: until then what it says is over is what it borrowed before this."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._since = clock()
+        self._seen = False
+
+    def see(self) -> None:
+        self._seen = True
+
+    def __bool__(self) -> bool:
+        return self._seen or self._clock() - self._since > ARRIVE_SECONDS
+
+
 class _Channel:
     """One ssh to the host, again and again: what it lends is the definition, or a disk."""
 
@@ -166,8 +195,10 @@ class _Channel:
         request: dict[str, Any],
         name: str,
         progress: Progress,
+        begun: Begun,
         sleep: Callable[[float], None],
     ) -> None:
+        self._begun = begun
         self._layout = layout
         self._image = image
         self._peer = request["peer"]
@@ -177,6 +208,7 @@ class _Channel:
         self.over = False
 
     def run(self) -> None:
+        pause = _FIRST_RETRY_SECONDS
         while True:
             try:
                 self.over = self._once()
@@ -184,7 +216,9 @@ class _Channel:
                 self._progress(waiting=f"for the image to be mended: {error}")
             if self.over:
                 return
-            self._sleep(_RETRY_SECONDS)
+            # A host that is being prepared is there in a moment, one that is away for long.
+            self._sleep(pause)
+            pause = min(2 * pause, _RETRY_SECONDS)
 
     def _once(self) -> bool:
         """Whether the host said that nothing is missing any more."""
@@ -192,14 +226,18 @@ class _Channel:
         try:
             said = _word(ssh.reader)
             if said == READY:
+                self._begun.see()
                 self._progress()
                 if self._name == DEFINITION:
                     self._lend_definition(ssh.reader, ssh.writer)
                 else:
                     self._lend_disk(ssh.reader, ssh.writer)
-            elif said != OVER:
-                self._progress(waiting=f"for {self._peer['name']}: {ssh.last_words() or 'it hung up'}")
-            return said == OVER
+                return False
+            if said == OVER and self._begun:
+                return True
+            waiting = "it is not prepared yet" if said == OVER else ssh.last_words() or "it hung up"
+            self._progress(waiting=f"for {self._peer['name']}: {waiting}")
+            return False
         finally:
             os.close(ssh.writer)
             os.close(ssh.reader)

@@ -5,9 +5,10 @@
 
 Its commands: ``forced`` (what keys may start), ``fetch``, ``refresh``, ``restore`` and ``mend`` (transfers, in their
 units on the backup storage), ``begin``, ``thaw`` and ``watch`` (an open snapshot's units on the active host), ``gate``
-(after a boot of a host), ``age`` (the watchdog), ``undrill`` (when a drill ends), ``takeover`` (for people, on a host),
-``claimed`` (what the backup storage decides about it), ``lend`` and ``stream`` (an image that is lent to a machine that
-runs already, at both ends), ``files`` (the appliance that reads an image's file systems), ``version``.
+(after a boot of a host), ``age`` (the watchdog), ``undrill`` (when a drill ends), ``takeover`` and ``instant`` (for
+people, on a host), ``claimed`` (what the backup storage answers them), ``lend`` and ``stream`` (an image that is lent
+to a machine that runs already, at both ends), ``files`` (the appliance that reads an image's file systems),
+``version``.
 """
 
 from __future__ import annotations
@@ -268,6 +269,12 @@ def _takeover(*arguments: str) -> int:
     return take_over(list(arguments), _layout, _installed()["host"], _told_version())
 
 
+def _instant(*arguments: str) -> int:
+    from ._instant import main as run_at_once
+
+    return run_at_once(list(arguments), _layout, _installed()["host"])
+
+
 def _undrill(name: str) -> int:
     from ._drill import released
 
@@ -323,6 +330,7 @@ _COMMANDS: dict[str, Callable[..., int]] = {
     "gate": _gate,
     "superseded": _superseded,
     "takeover": _takeover,
+    "instant": _instant,
     "claimed": _claimed,
     "lend": _lend,
     "stream": _stream,

@@ -39,6 +39,12 @@ def make_plan(
     names = sorted(set(machines.values()) - {""})
     found = {name: _machine_settings(name, variables_of(name), problems) for name in names}
     _check_apart(vm, machines, found, problems)
+    for name in values["lend_to"]:
+        if name not in (machines["production"], machines["standby"]):
+            problems.append(
+                f"resilient_vm_lend_to of {vm} names {name}, which is no host of it; name "
+                f"{machines['production']} or {machines['standby']}"
+            )
     if values["self_stop_seconds"] and values["start_unconfirmed"]:
         problems.append(
             f"resilient_vm_self_stop_seconds stops {vm} when nobody answers, and resilient_vm_start_unconfirmed starts "

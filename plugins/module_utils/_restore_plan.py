@@ -18,8 +18,9 @@ from ._errors import ResilientVmError
 from ._kept import KEPT
 from ._layout import Layout
 from ._preflight import active_host, standby_host
+from ._restore_settings import INSTANT_FORMAT
 
-__all__ = ["Decision", "decide"]
+__all__ = ["Decision", "decide", "parts"]
 
 _SITE = "run the site playbook"
 
@@ -92,7 +93,7 @@ def decide(
         raise ResilientVmError(f"{vm} is not laid out on {storage}; {_SITE}")
     known = {image["id"]: image for image in stored["images"]}
     image_id = _restore_point.find(
-        plan["restore_point"], vm, map(_candidate, known.values()), _clock.zone(plan["timezone"]), now
+        plan["restore_point"], vm, map(_restore_point.candidate, known.values()), _clock.zone(plan["timezone"]), now
     )
     image = known[image_id]
     return Decision(
@@ -103,17 +104,23 @@ def decide(
         travels=host != storage,
         path=_folder(plan, host) if beside else plan["restore_path"] or "",
         name=plan["restore_name"] if beside else "",
-        # A raw file can't say which of its blocks are still to come.
-        format="qcow2" if instant else plan["restore_format"],
+        format=INSTANT_FORMAT if instant else plan["restore_format"],
         reserve_bytes=plan["machine_settings"][host]["reserve_bytes"],
-        bytes_allocated=image["bytes_allocated"],
-        disks=[{name: disk[name] for name in ("target", "size_bytes", "root_digest")} for disk in image["disks"]],
-        definition=[{name: entry[name] for name in ("name", "sha256")} for entry in image["definition"]],
+        **parts(image),
         data_time=image["instant"],
         newest_id=(stored.get("newest") or {}).get("id") or "",
         instant=instant,
         **(_in_place(plan, state, image_id) if place else {}),
     )
+
+
+def parts(image: Mapping[str, Any]) -> dict[str, Any]:
+    """What a machine has to know of an image that is restored there, of its summary."""
+    return {
+        "bytes_allocated": image["bytes_allocated"],
+        "disks": [{name: disk[name] for name in ("target", "size_bytes", "root_digest")} for disk in image["disks"]],
+        "definition": [{name: entry[name] for name in ("name", "sha256")} for entry in image["definition"]],
+    }
 
 
 def _back(plan: Mapping[str, Any], host: str, state: Mapping[str, Any]) -> Decision:
@@ -210,11 +217,3 @@ def _check_machine(name: str, vm: str, fact: Mapping[str, Any], version: str) ->
         raise ResilientVmError(f"the mover is not installed on {name}; {_SITE}")
     if version and found.split()[0] != version:
         raise ResilientVmError(f"the mover on {name} is {found} and this collection's is {version}; {_SITE}")
-
-
-def _candidate(image: Mapping[str, Any]) -> _restore_point.Candidate:
-    wrong = str(image["problem"])
-    if not wrong and image["damaged"]:
-        mark = image["damaged"][0]
-        wrong = f"its disk {mark['disk']} is damaged at byte {mark['offset_bytes']}"
-    return _restore_point.Candidate(image["id"], image.get("epoch", 0), wrong)

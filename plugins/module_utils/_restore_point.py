@@ -6,14 +6,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta, tzinfo
+from typing import Any
 
 from . import _clock
 from ._errors import ResilientVmError
 
-__all__ = ["FORMS", "Candidate", "find"]
+__all__ = ["FORMS", "Candidate", "candidate", "find"]
 
 FORMS = "an image id like 20260114T020000Z, a date like 2026-01-14, latest, or -8d for eight days ago"
 
@@ -33,6 +34,15 @@ class Candidate:
     @property
     def order(self) -> tuple[int, str]:
         return self.epoch, self.id
+
+
+def candidate(image: Mapping[str, Any]) -> Candidate:
+    """An image as the backup storage tells of it (its summary)."""
+    wrong = str(image["problem"])
+    if not wrong and image["damaged"]:
+        mark = image["damaged"][0]
+        wrong = f"its disk {mark['disk']} is damaged at byte {mark['offset_bytes']}"
+    return Candidate(image["id"], image.get("epoch", 0), wrong)
 
 
 def find(wish: str, vm: str, images: Iterable[Candidate], zone: tzinfo, now: datetime) -> str:

@@ -1,14 +1,19 @@
 # Copyright (c) 2026, edgecloud.resilient_vm contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The settings that only the restore playbook takes, the first one with the drill playbook; part of the one table."""
+"""The settings of restores; part of the one table. The restore playbook alone takes most of them."""
 
 from __future__ import annotations
 
 from . import _restore_point
 from ._setting import Setting
 
-__all__ = ["RESTORES"]
+__all__ = ["INSTANT_FORMAT", "NAME", "RESTORES"]
+
+# Of a VM that is made beside the protected one.
+NAME = r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}"
+# At once: a raw file can't say which of its blocks are still to come.
+INSTANT_FORMAT = "qcow2"
 
 RESTORES: tuple[Setting, ...] = (
     Setting(
@@ -51,7 +56,7 @@ RESTORES: tuple[Setting, ...] = (
         "restore_name",
         "str",
         "For the restore playbook: name of the new VM that is made beside the protected one.",
-        pattern=r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}",
+        pattern=NAME,
         hint="a name of letters, digits and _.-",
     ),
     Setting(
@@ -75,5 +80,13 @@ RESTORES: tuple[Setting, ...] = (
         "bool",
         "For the restore playbook: whether the new VM is started.",
         default=False,
+    ),
+    Setting(
+        "lend_to",
+        "list",
+        "Hosts of the VM on which root may have any of its images run by C(resilient-vm instant), without the control "
+        "node.",
+        default=[],
+        hint="a list of inventory names like [b]",
     ),
 )

@@ -78,7 +78,9 @@ def vault(world: World, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Va
 
 @pytest.fixture(scope="module")
 def diary(world: World, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Diary]:
-    extra = world.inventory_file(tmp_path_factory.mktemp("inventory") / "diary.json", {DIARY: {}})
+    extra = world.inventory_file(
+        tmp_path_factory.mktemp("inventory") / "diary.json", {DIARY: {"resilient_vm_lend_to": ["b"]}}
+    )
     made = DIARY in world.lab("guest", "list")
     if not made:
         world.lab("guest", "create", "a", DIARY, "--kind", "two-disk", "--rate", "0", "--start")

@@ -48,6 +48,10 @@ class AtOnce:
             **{f"restore_{name}": value for name, value in wish.items()},
         )
 
+    def typed(self) -> str:
+        """The command of docs/restore.md on that host, which asks no control node."""
+        return f"resilient-vm instant acme/{self.vm} {self.image} --name {TWIN}"
+
     def said(self, played: Played) -> str:
         return " ".join(played.output.split())
 
@@ -128,6 +132,14 @@ class AtOnce:
         self.wait_up()
         return time.monotonic() - begun
 
+    def typed_until_up(self) -> float:
+        """Seconds from the command on the host until the guest agent of a new VM answers."""
+        self.remove()
+        begun = time.monotonic()
+        self.on(self.typed())
+        self.wait_up()
+        return time.monotonic() - begun
+
     def remove(self) -> None:
         self.on(f"virsh destroy {TWIN}; virsh undefine {TWIN} --nvram; rm -rf {STORE}/{self.vm}/restored", check=False)
         self.world.wait_until(lambda: not self.units() and not self.pins(), 60, "nothing is lent any more")
@@ -160,6 +172,28 @@ def test_it_runs_at_once_keeps_what_it_writes_and_ends_as_any_other(diary: Diary
     assert re.search(r"of whose data \d+ % are there", at_once.said(again))
     at_once.ends()
     at_once.check_disks("while it came")
+
+
+def test_a_host_runs_it_by_itself(diary: Diary, at_once: AtOnce) -> None:
+    before = diary.tree()
+    told = diary.world.on("a", f"{at_once.typed()} 2>&1; echo $?").splitlines()
+    assert told[-1] == "1" and "c refuses: a may not have images of acme/diary by itself" in told[0]
+    future = at_once.typed().replace(at_once.image, "2031-01-01")
+    assert "2031-01-01 is in the future" in at_once.on(f"{future} 2>&1; true")
+    assert diary.tree() == before
+    # Stopped before much has come: it may all be there in seconds.
+    stop = f"systemctl stop resilient-vm-stream-acme.diary; virsh destroy {TWIN}"
+    told = at_once.on(f"{at_once.typed()} && {stop}").splitlines()
+    assert told[0].startswith(f"{TWIN} runs on b: image {at_once.image} of acme/diary, its data as of 2026-01-02T02:0")
+    assert at_once.pins() == f"{at_once.image}.lent.json"
+    assert " % of it are there" in at_once.on(at_once.typed())
+    at_once.wait_up()
+    for target in TARGETS:
+        assert at_once.in_guest(f"cat /disk/{target}/marker") == "day 2"
+        at_once.in_guest(f"echo typed > /disk/{target}/written; sync")
+    at_once.ends()
+    assert "all its data is there" in at_once.on(at_once.typed())
+    at_once.check_disks("typed")
 
 
 WRONG: dict[str, tuple[dict[str, Any], str]] = {
@@ -269,7 +303,7 @@ def test_how_long_it_takes_to_come_up(at_once: AtOnce) -> None:
 def test_a_large_disk_runs_as_soon_as_a_small_one(world: World, tmp_path: Path, gib: int) -> None:
     """Against boots of the same VM from its own disk, over a line of a gigabit a second."""
     vm = f"vast{gib}"
-    inventory = world.inventory_file(tmp_path / "vast.json", {vm: {}})
+    inventory = world.inventory_file(tmp_path / "vast.json", {vm: {"resilient_vm_lend_to": ["b"]}})
     options = ("--kind", "raw", "--format", "qcow2", "--size", str(gib << 10), "--rate", "0", "--start")
     world.lab("guest", "create", "a", vm, *options, timeout=1200)
     world.play("site", inventory=[inventory])
@@ -295,6 +329,9 @@ def test_a_large_disk_runs_as_soon_as_a_small_one(world: World, tmp_path: Path, 
         print(f"\n{gib} GiB: {up}; all its data there in {ended:.0f} s")
         print(f"boots from what is lent: {_seconds(lent)}; from its own disk: {_seconds(own)}")
         assert min(lent) <= 1.5 * min(own)
+        typed = [vast.typed_until_up() for _time in range(3)]
+        print(f"from the command on the host: {_seconds(typed)}")
+        assert min(typed) <= 1.5 * min(own)
     finally:
         world.lab("shape", "c", "off")
         vast.remove()

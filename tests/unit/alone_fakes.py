@@ -18,6 +18,7 @@ from unit.claim_fakes import PLAN, STATE, claims, holds
 
 from ansible_collections.edgecloud.resilient_vm.plugins.module_utils import (
     _alone,
+    _ask_storage,
     _change,
     _claim,
     _claimed,
@@ -135,7 +136,7 @@ class World:
     def ask(self, claim: Claim) -> dict[str, Any]:
         self.mark()
         if self.silent:
-            raise _alone.Unreachable("backup storage c can't be reached (no route to it)")
+            raise _ask_storage.Unreachable("backup storage c can't be reached (no route to it)")
         answer = claims(self.c, "b").answer(_claim.parse(_claim.line(claim).encode()))
         self.mark()
         return dict(json.loads(json.dumps(answer)))

@@ -37,9 +37,13 @@ PLAN: dict[str, Any] = {
     "max_data_loss_hours": 48,
     "max_clock_skew_seconds": 300,
     "prefer": "time",
+    "lend_to": [],
+    "timezone": "UTC",
+    "transfer_bytes_per_second": 0,
     "takeover_steps": [{"name": "DNS", "command": ["secret"]}],
     "machine_settings": {
-        name: {"fence_agent": None, "witnesses": [], "fence_secrets": {"password": "x"}} for name in "abc"
+        name: {"fence_agent": None, "witnesses": [], "reserve_bytes": 0, "fence_secrets": {"password": "x"}}
+        for name in "abc"
     },
 }
 

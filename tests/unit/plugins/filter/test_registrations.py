@@ -34,11 +34,15 @@ PLAN = {
     "max_data_loss_hours": 48,
     "max_clock_skew_seconds": 300,
     "prefer": "time",
+    "lend_to": [],
+    "timezone": "UTC",
+    "transfer_bytes_per_second": 0,
     "takeover_steps": [],
     "machine_settings": {
         name: {
             "fence_agent": "fence_ipmilan",
             "witnesses": [],
+            "reserve_bytes": 5,
             "fence_options": {"ip": "192.0.2.111"},
             "fence_seconds": 60,
         }
@@ -84,7 +88,8 @@ def test_all_are_told_what_a_takeover_without_the_control_node_needs(machine: st
     (item,) = registrations([PLAN], answers(), machine, "told")
     assert (item["plan"]["networks"], item["plan"]["addresses"]) == (PLAN["networks"], PLAN["addresses"])
     # That there is a fence agent, and nothing of how it is used.
-    assert item["plan"]["machine_settings"]["a"] == {"fence_agent": "fence_ipmilan", "witnesses": []}
+    kept = {"fence_agent": "fence_ipmilan", "witnesses": [], "reserve_bytes": 5}
+    assert item["plan"]["machine_settings"]["a"] == kept
 
 
 @pytest.mark.parametrize(

@@ -18,12 +18,13 @@ from unit.claim_fakes import PLAN, STATE
 
 from ansible_collections.edgecloud.resilient_vm.plugins.module_utils import (
     _alone,
+    _ask_storage,
     _change,
     _journal,
     _laid_plan,
     _mover,
 )
-from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._alone import Storage
+from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._ask_storage import Storage
 from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._claim import Claim
 from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._errors import ResilientVmError
 from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._layout import Layout
@@ -63,7 +64,7 @@ def test_the_demand_is_the_playbooks_with_the_command_to_type_here(world: World)
 def test_a_fence_agent_is_out_of_reach_and_the_word_counts(world: World) -> None:
     world.plan["machine_settings"] = {
         **PLAN["machine_settings"],
-        "a": {"fence_agent": "fence_ipmilan", "witnesses": []},
+        "a": {**PLAN["machine_settings"]["a"], "fence_agent": "fence_ipmilan"},
     }
     with pytest.raises(
         ResilientVmError, match=r"its fence agent can't say that it is off .*it can't be asked from here"
@@ -219,7 +220,7 @@ def test_what_can_not_be_understood_ends_with_2(words: list[str]) -> None:
 
 
 def test_it_is_for_root(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_alone.os, "geteuid", lambda: 1000)
+    monkeypatch.setattr(_ask_storage.os, "geteuid", lambda: 1000)
     with pytest.raises(ResilientVmError, match="run it as root"):
         _alone.main(["acme/erp"], lambda _name: world.b, "b", "1")
     assert "takeover" in _mover._COMMANDS

@@ -1,7 +1,7 @@
 # Copyright (c) 2026, edgecloud.resilient_vm contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Claims about what a host may ask of the backup storage for a takeover: one of four questions, and nothing else."""
+"""Claims about what a host may ask of the backup storage by itself: one of five questions, and nothing else."""
 
 from __future__ import annotations
 
@@ -23,13 +23,14 @@ QUESTIONS = [
     Claim("word", 3),
     Claim("take", 3, "0badcafe", "mary", {"seen": {"a": ""}, "confirmed": True}),
     Claim("finish", 4, who="mary", told={"lines": ["it runs"], "seconds": {"disks": 0.1}}),
+    Claim("borrow", who="mary", point="-8d", name="erp-tuesday"),
 ]
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20),
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=8), inner, max_size=4),
     max_leaves=20,
 )
-FIELDS = ("protocol", "ask", "epoch", "nonce", "who", "told")
+FIELDS = ("protocol", "ask", "epoch", "nonce", "who", "told", "point", "name")
 
 
 # the line
@@ -99,6 +100,28 @@ NEARLY = [
 @pytest.mark.parametrize("changes", NEARLY, ids=str)
 def test_what_is_nearly_a_claim_is_none(changes: dict[str, Any]) -> None:
     document = {**json.loads(_claim.line(QUESTIONS[2])), **changes}
+    with pytest.raises(ResilientVmError):
+        _claim.parse(json.dumps(document).encode() + b"\n")
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"point": "../../etc"},
+        {"point": "-8d\n"},
+        {"point": ""},
+        {"point": 8},
+        {"name": "-rf"},
+        {"name": "a/b"},
+        {"name": ""},
+        {"name": None},
+        {"epoch": 3},
+        {"who": "mary; id"},
+    ],
+    ids=str,
+)
+def test_what_is_nearly_a_wish_to_borrow_is_none(changes: dict[str, Any]) -> None:
+    document = {**json.loads(_claim.line(QUESTIONS[4])), **changes}
     with pytest.raises(ResilientVmError):
         _claim.parse(json.dumps(document).encode() + b"\n")
 

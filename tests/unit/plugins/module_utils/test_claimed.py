@@ -20,6 +20,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from unit.claim_fakes import NOW, PLAN, STATE, claims, holds
+from unit.engine_fakes import IDS, Disk, Snapshot, blocks, transfer
+from unit.lend_fakes import systemd
 
 from ansible_collections.edgecloud.resilient_vm.plugins.module_utils import (
     _change,
@@ -35,6 +37,7 @@ from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._laid_plan 
 from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._layout import Layout
 from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._process import Completed
 from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._state import State
+from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._store import Store
 
 
 @pytest.fixture
@@ -159,7 +162,12 @@ def test_only_the_host_that_took_it_over_ends_that(storage: Layout, state: State
     assert what(storage) == before
 
 
-@given(st.sampled_from(["look", "word", "take", "finish"]), st.sampled_from("abcd"), st.integers(1, 4), st.booleans())
+@given(
+    st.sampled_from(["look", "word", "take", "finish", "borrow"]),
+    st.sampled_from("abcd"),
+    st.integers(1, 4),
+    st.booleans(),
+)
 def test_whatever_is_asked_only_the_two_steps_of_a_takeover_are_taken(
     tmp_path_factory: pytest.TempPathFactory, ask: str, holder: str, epoch: int, good: bool
 ) -> None:
@@ -183,6 +191,68 @@ def test_whatever_is_asked_only_the_two_steps_of_a_takeover_are_taken(
     after = _change.held(layout)
     if after != STATE:
         assert (ask, holder, epoch, good, after.active, after.epoch) == ("take", "b", 1, True, "b", 2)
+
+
+# an image that is lent
+
+
+@pytest.fixture
+def history(storage: Layout) -> Layout:
+    for name in ("images", "incoming", "pins", "transfer"):
+        Path(storage.directory, name).mkdir()
+    base = None
+    for image_id in IDS[:2]:
+        transfer(Snapshot(image_id, [Disk("vda", blocks(3))], base), Store(storage))
+        base = image_id
+    Path(storage.plan).write_text(json.dumps(laid({**PLAN, "lend_to": ["b"]})))
+    return storage
+
+
+def borrow(point: str, name: str = "erp-old") -> Claim:
+    return Claim("borrow", who="mary", point=point, name=name)
+
+
+def test_a_host_that_may_is_lent_the_day_it_means(history: Layout, capsys: pytest.CaptureFixture[str]) -> None:
+    run = systemd()
+    door = replace(claims(history), run=run)
+    image = door.answer(borrow(IDS[0]))["image"]
+    assert (image["id"], image["instant"], image["disks"][0]["target"]) == (IDS[0], image["instant"], "vda")
+    assert set(image) == {"id", "instant", "bytes_allocated", "disks", "definition"}
+    assert Store(history).read(IDS[0]).pinned_by == ["lent to erp-old on b until its data is there"]
+    request = json.loads(Path(history.transfer, "lend.request.json").read_text())
+    assert request["peer"] == {"name": "b", "address": "127.0.0.1", "port": 1}
+    assert (
+        capsys.readouterr().err
+        == f"image {IDS[0]} of acme/erp is lent to erp-old on b until its data is there, for mary\n"
+    )
+    # Asked again it is told the same, and nothing else is done.
+    started = len([call for call in run.calls if call.startswith("systemd-run")])
+    assert door.answer(borrow(IDS[0]))["image"] == image
+    assert len([call for call in run.calls if call.startswith("systemd-run")]) == started == 1
+    with pytest.raises(ResilientVmError, match="wait for it, or end it with: systemctl stop"):
+        door.answer(borrow("latest"))
+
+
+@pytest.mark.parametrize(
+    ("holder", "point", "why"),
+    [
+        (
+            "a",
+            "latest",
+            "a may not have images of acme/erp by itself; name it in resilient_vm_lend_to and run the site",
+        ),
+        ("", "latest", " may not have images"),
+        ("b", "2031-01-01", "2031-01-01 is in the future"),
+        ("b", "-900d", "is kept any more; the images go from"),
+        ("b", "tuesday", "restore point 'tuesday' of erp is none; name an image id"),
+    ],
+)
+def test_what_is_not_lent_is_told_in_a_sentence(history: Layout, holder: str, point: str, why: str) -> None:
+    before = what(history)
+    with pytest.raises(ResilientVmError) as refused:
+        replace(claims(history, holder), run=systemd()).answer(borrow(point))
+    assert why in str(refused.value)
+    assert what(history) == before and not os.listdir(history.pins)
 
 
 # the way there

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from unit.engine_fakes import IDS, Disk, Snapshot, blocks, make_layout, transfer
-from unit.libvirt_fakes import World, said
+from unit.lend_fakes import systemd
 
 from ansible_collections.edgecloud.resilient_vm.plugins.module_utils import _lend
 from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._digests import BLOCK_SIZE
@@ -56,18 +56,6 @@ def test_a_block_that_is_not_as_its_digest_says_is_marked_and_kept(layout: Layou
             read(layout, offset, 6 * BLOCK_SIZE - offset)
     (mark,) = Store(layout).read(IDS[0]).damaged
     assert (mark["disk"], mark["offset_bytes"], mark["found_by"]) == ("vda", 5 * BLOCK_SIZE, "restore")
-
-
-def systemd() -> World:
-    """Remembers which units run."""
-    world = World()
-    running: list[str] = []
-    world.answers = {
-        "systemctl show": lambda words: said("active" if words[-1] in running else "inactive"),
-        "systemd-run": lambda words: running.append(words[3].partition("=")[2]) or said(),
-        "systemctl stop": lambda words: running.remove(words[-1]) or said(),
-    }
-    return world
 
 
 def wish(name: str = "tuesday", **members: Any) -> _lend.Wish:
@@ -136,6 +124,31 @@ def test_it_asks_again_until_the_host_says_that_it_is_over(layout: Layout, monke
     assert not _lend.lent(layout, wish())
     progress = read_json(f"{layout.transfer}/lend.progress.json")
     assert progress["image_id"] == IDS[0]
+
+
+def test_what_the_host_borrowed_before_is_not_taken_for_the_end_of_this(
+    layout: Layout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Until it is prepared it says that the last one is over."""
+    _lend.give(layout, wish(), systemd())
+    host = Host([b"over\n", b"over\n", b"over\n", b"ready\n", b"ready\n", b"over\n", b"over\n"])
+    monkeypatch.setattr(_lend, "Ssh", host)
+    pauses: list[float] = []
+    assert _lend.lend(layout, sleep=pauses.append) == 0
+    # All that it had to say was heard, and it was asked again soon at first.
+    assert not host.words and min(pauses) == 0.2 and max(pauses) <= 1.0
+    assert not _lend.lent(layout, wish())
+
+
+def test_a_host_that_has_all_is_believed_after_a_while_when_it_never_began() -> None:
+    now = [7.0]
+    begun = _lend.Begun(lambda: now[0])
+    assert not begun
+    now[0] += _lend.ARRIVE_SECONDS + 1
+    assert begun
+    begun = _lend.Begun(lambda: now[0])
+    begun.see()
+    assert begun
 
 
 def test_without_a_request_it_says_what_to_do(layout: Layout) -> None:

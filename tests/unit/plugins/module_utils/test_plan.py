@@ -149,6 +149,14 @@ def test_a_vm_is_not_both_stopped_and_started_where_nobody_answers() -> None:
     ]
 
 
+def test_images_are_lent_to_hosts_of_the_vm_alone() -> None:
+    assert plan({"resilient_vm_lend_to": ["b"]})["lend_to"] == ["b"]
+    for name in ("c", "d"):
+        assert problems({"resilient_vm_lend_to": ["b", name]}) == [
+            f"resilient_vm_lend_to of erp names {name}, which is no host of it; name a or b"
+        ]
+
+
 def test_a_wrong_time_zone_is_refused() -> None:
     assert problems({"resilient_vm_timezone": "Mars/Olympus"}) == [
         "resilient_vm_timezone of erp is 'Mars/Olympus', which is not a time zone; "
