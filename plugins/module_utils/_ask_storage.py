@@ -9,6 +9,7 @@ import json
 import os
 import pwd
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -42,7 +43,7 @@ class Storage:
     def ask(self, claim: Claim) -> dict[str, Any]:
         """Its answer. Raises ResilientVmError when it refuses, or can't be reached."""
         done = call(self.entry, self.place, "claim", self.run, stdin=line(claim))
-        reason = (done.stderr.strip().splitlines() or [f"exit code {done.code}"])[-1]
+        reason = _shown((done.stderr.strip().splitlines() or [f"exit code {done.code}"])[-1])
         if done.code == _NO_CONNECTION:
             raise Unreachable(
                 f"backup storage {self.place.name} can't be reached, and it has to decide; bring it back, or mend what "
@@ -50,23 +51,31 @@ class Storage:
             )
         try:
             answer = json.loads(done.stdout) if done.code == 0 else {}
-        except ValueError:
-            answer = {}
-        if "refused" in answer:
-            raise ResilientVmError(f"{self.place.name} refuses: {answer['refused']}")
-        if not answer:
+        except (ValueError, RecursionError):
+            answer = None
+        if isinstance(answer, dict) and "refused" in answer:
+            raise ResilientVmError(f"{self.place.name} refuses: {_shown(answer['refused'])}")
+        if not isinstance(answer, dict) or not answer:
             raise ResilientVmError(f"{self.place.name} takes no claims: {reason}")
         return dict(answer)
 
 
-def prepared(layout: Layout, host: str, command: str, run: Runner) -> tuple[dict[str, Any], Storage]:
-    """What site has laid here for a ``command`` that people type: the VM's plan, and its backup storage.
+def _shown(text: Any) -> str:
+    """What another machine says, for root's terminal."""
+    return "".join(each if each.isprintable() or each == "\n" else "?" for each in str(text))
+
+
+def prepared(
+    layout: Layout, host: str, command: str, run: Runner, more: Iterable[str] = ()
+) -> tuple[dict[str, Any], Storage]:
+    """What site has laid here for a ``command`` that people type: the VM's plan, with ``more`` names, and its
+    backup storage.
 
     Raises ResilientVmError for anybody but root, and where the VM isn't.
     """
     if os.geteuid() != 0:
         raise ResilientVmError(f"{command} makes a VM run here; run it as root")
-    plan = _laid_plan.read(layout)
+    plan = _laid_plan.read(layout, more)
     entry = Registry().of(layout.name)
     place = next((place for place in entry.ask if place.name == plan["backup_storage"]), None) if entry else None
     if entry is None or place is None:

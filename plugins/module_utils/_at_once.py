@@ -34,7 +34,7 @@ from ._snapshot import WATCH_PROPERTIES
 from ._store import file_sha256
 from ._virsh import Virsh
 
-__all__ = ["Progress", "decline", "examine", "make", "progress", "refuse_second"]
+__all__ = ["Progress", "begun", "decline", "examine", "give_up_others", "make", "progress", "refuse_second"]
 
 _LOOK_SECONDS = 0.02
 _MAX_FILE = 64 << 20
@@ -72,14 +72,27 @@ def examine(layout: Layout, wish: Wish) -> None:
     refuse_second(layout, os.path.basename(wish.path), wish.image_id)
 
 
+def begun(layout: Layout) -> dict[str, Any] | None:
+    """What is borrowed here for a machine that is there, or was about to be made; None when all is over."""
+    loan = _borrow.read(layout)
+    return loan if loan is not None and not loan["over"] else None
+
+
+def give_up_others(layout: Layout, name: str) -> None:
+    """End what a killed run has borrowed for another machine that it had not made. Under the lock of a maker."""
+    loan = begun(layout)
+    if loan is not None and loan["name"] != name and not os.path.lexists(os.path.join(layout.restored, loan["name"])):
+        _borrow.settle(layout, loan)
+
+
 def refuse_second(layout: Layout, name: str, image_id: str | None = None) -> None:
     """Refuse another machine than the one that is being made here; with an image's id, another image for it, too."""
-    loan = _borrow.read(layout)
-    wanted = (name, loan["image"] if loan is not None and image_id is None else image_id)
-    if loan is not None and not loan["over"] and (loan["name"], loan["image"]) != wanted:
+    loan = begun(layout)
+    if loan is not None and (loan["name"], loan["image"]) != (name, image_id or loan["image"]):
         raise ResilientVmError(
             f"{loan['name']} is being made of image {loan['image']} of {layout.name} here, and a VM has one restore at "
-            "once at a time; wait for it, or restore with resilient_vm_restore_mode=copy"
+            "once at a time; wait for it, ask for that one again when it was cut off, or restore with "
+            "resilient_vm_restore_mode=copy"
         )
 
 
@@ -138,8 +151,11 @@ def make(
         made = beside(xml, twin.name, identity, wish.path, disks, wish.format, twin.networks, new_mac)
         own = {target: sockets[target] for target in targets}
         virsh.define_text(borrowing(made, own), wish.path)
-        path = os.path.join(wish.path, RECORD)
-        write_json(path, {**read_json(path), "defined": True}, 0o600)
+    path = os.path.join(wish.path, RECORD)
+    record = read_json(path)
+    # A run may have been killed right after it was defined.
+    if not record["defined"]:
+        write_json(path, {**record, "defined": True}, 0o600)
     if not found.running:
         _await([sockets[target] for target in targets], layout, sleep)
         virsh.start(identity)
@@ -171,8 +187,8 @@ def _lay(layout: Layout, wish: Wish, note: Mapping[str, Any], run: Runner) -> No
             # Written down in the file, too: started by anybody without what it lacks it fails, and reads no zeros.
             lender = f"nbd+unix:///{disk['target']}?socket={_borrow.socket_of(layout, disk['target'])}"
             file = os.path.join(work, wish.file(disk["target"]))
-            made = ["qemu-img", "create", "-q", "-f", "qcow2", "-u", "-F", "raw", "-b", lender, file]
-            run([*made, str(disk["size_bytes"])])
+            made = ["qemu-img", "create", "-q", "-f", "qcow2", "-u", "-F", "raw", "-b", lender]
+            run([*made, "--", file, str(disk["size_bytes"])])
             os.chmod(file, 0o600)
         record = {
             "schema": 1,

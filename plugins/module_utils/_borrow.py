@@ -16,15 +16,15 @@ import select
 import shutil
 import socket
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from ._errors import ResilientVmError
-from ._files import read_json, write_json
+from ._files import locked, read_json, write_json
 from ._layout import Layout
 from ._lend import OVER, READY
 
-__all__ = ["borrow", "check_names", "folder", "prepare", "read", "settle", "socket_of"]
+__all__ = ["borrow", "check_names", "folder", "making", "prepare", "read", "settle", "socket_of"]
 
 _LOOK_SECONDS = 1.0
 _CHUNK = 256 << 10
@@ -36,6 +36,13 @@ def read(layout: Layout) -> dict[str, Any] | None:
     """What was lent to this host last: ``image``, ``name`` of the machine, ``channels``, whether it is ``over``."""
     document: dict[str, Any] | None = read_json(layout.loan)
     return document
+
+
+@contextlib.contextmanager
+def making(layout: Layout) -> Iterator[None]:
+    """Alone on this host with a machine of that VM that is made at once. Raises ResilientVmError for the second."""
+    with locked(layout.loan_lock, f"a restore of {layout.name} at once"):
+        yield
 
 
 def folder(layout: Layout) -> str:
@@ -57,7 +64,7 @@ def check_names(layout: Layout, channels: Iterable[str]) -> None:
 
 
 def prepare(layout: Layout, loan: dict[str, Any], qemu_user: int) -> None:
-    """Let the account make sockets that QEMU can reach, and nobody else."""
+    """Let the account make sockets that QEMU can reach, and nobody else. Under the lock of ``making``."""
     place, account = folder(layout), pwd.getpwnam(layout.account)
     for path in (layout.runtime, os.path.dirname(place)):
         if not os.path.isdir(path):
@@ -82,14 +89,16 @@ def settle(layout: Layout, loan: dict[str, Any]) -> None:
 # the forced command
 
 
-def borrow(layout: Layout, channel: str) -> int:
-    """Serve one channel until either end is gone; what is wrong goes to stderr."""
+def borrow(layout: Layout, wanted: str) -> int:
+    """Serve one channel, ``<channel> <image>``, until either end is gone; what is wrong goes to stderr."""
+    channel, _space, image = wanted.partition(" ")
     loan = read(layout)
-    if loan is None or channel not in loan["channels"]:
-        raise ResilientVmError(f"this host has borrowed no {channel or 'channel'} of {layout.name}")
-    if loan["over"]:
+    # A lender that runs since before an update names no image.
+    if loan is None or loan["over"] or (image or loan["image"]) != loan["image"]:
         os.write(1, OVER)
         return 0
+    if channel not in loan["channels"]:
+        raise ResilientVmError(f"this host has borrowed no {channel or 'channel'} of {layout.name}")
     place = socket_of(layout, channel)
     if not os.path.isdir(os.path.dirname(place)):
         raise ResilientVmError(f"{layout.name} is not prepared since this host was started; run the restore again")

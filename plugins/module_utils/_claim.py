@@ -16,9 +16,10 @@ from typing import Any, Callable, NoReturn
 
 from ._change import Request
 from ._errors import ResilientVmError
+from ._manifest import IMAGE_ID, check_names
 from ._restore_settings import NAME
 
-__all__ = ["MAX_BYTES", "PROTOCOL", "Claim", "line", "parse", "request_of"]
+__all__ = ["MAX_BYTES", "PROTOCOL", "Claim", "lent_image", "line", "parse", "request_of"]
 
 PROTOCOL = 1
 # A question, and an answer: a report has some kilobytes.
@@ -30,6 +31,9 @@ _WHO = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}")
 _NONCE = re.compile(r"[0-9a-f]{8}")
 _POINT = re.compile(r"[A-Za-z0-9-]{1,20}")
 _TWIN = re.compile(NAME)
+_INSTANT = re.compile(r"\d{4}(-\d\d){2}T\d\d(:\d\d){2}(\.\d{1,9})?Z")
+_DIGEST = re.compile(r"[0-9a-f]{64}")
+_MAX_SIZE = 1 << 60
 
 
 @dataclass(frozen=True)
@@ -130,6 +134,38 @@ def parse(data: bytes) -> Claim:
     if not all(_FIELDS[name](value) for name, value in values.items()):
         _refuse()
     return Claim(str(ask), **values)
+
+
+def lent_image(answer: Mapping[str, Any], storage: str) -> dict[str, Any]:
+    """The image in the answer to ``borrow``, before root does anything by it. Raises ResilientVmError for any other."""
+    image = answer.get("image")
+    try:
+        fit = (
+            set(image) == {"id", "instant", "bytes_allocated", "disks", "definition"}
+            and IMAGE_ID.fullmatch(image["id"])
+            and _INSTANT.fullmatch(image["instant"])
+            and _is_size(image["bytes_allocated"])
+            and image["disks"]
+            and len({disk["target"] for disk in image["disks"]}) == len(image["disks"])
+            and all(_is_size(disk["size_bytes"]) and disk["size_bytes"] > 0 for disk in image["disks"])
+            and all(_DIGEST.fullmatch(disk["root_digest"]) for disk in image["disks"])
+            and all(_DIGEST.fullmatch(entry["sha256"]) for entry in image["definition"])
+        )
+        if fit:
+            check_names(
+                [disk["target"] for disk in image["disks"]],
+                [entry["name"] for entry in image["definition"]],
+                f"{storage}'s answer",
+            )
+            return dict(image)
+    except (TypeError, KeyError, AttributeError):
+        # Something in it is of another kind.
+        pass
+    raise ResilientVmError(f"what {storage} says it lends is no image; look at resilient-vm-claim@* in its journal")
+
+
+def _is_size(value: Any) -> bool:
+    return _is_number(value) and 0 <= value <= _MAX_SIZE
 
 
 def _document(data: bytes) -> Mapping[str, Any]:

@@ -25,7 +25,7 @@ from . import _change, _claim, _clock, _laid_plan, _lend, _restore_point
 from ._claim import MAX_BYTES, Claim
 from ._clock import now as utc_now
 from ._doors import machine_name
-from ._errors import ResilientVmError
+from ._errors import ResilientVmError, sentence
 from ._layout import Layout
 from ._look import Target, look
 from ._process import Runner
@@ -75,9 +75,9 @@ def serve(layout_of: Callable[[str], Layout], version: str, run: Runner, descrip
             _check_account(connection, layout)
             claim = _claim.parse(stream.readline(MAX_BYTES + 1))
             said = Claims(layout, holder, version, run, utc_now()).answer(claim)
-        except ResilientVmError as error:
-            said = {"refused": str(error)}
-            sys.stderr.write(f"resilient-vm: {error}\n")
+        except (ResilientVmError, OSError) as error:
+            said = {"refused": sentence(error)}
+            sys.stderr.write(f"resilient-vm: {said['refused']}\n")
         # Whoever asked may be gone by now, and asks again.
         with contextlib.suppress(BrokenPipeError):
             connection.sendall(json.dumps(said).encode("ascii") + b"\n")
@@ -136,7 +136,7 @@ class Claims:
 
     def _lent(self, claim: Claim) -> dict[str, Any]:
         """Lend the image it means to the host, where the inventory allows that: what the host has to know of it."""
-        plan = _laid_plan.read(self.layout)
+        plan = _laid_plan.read(self.layout, _laid_plan.LENDING)
         if self.holder not in plan["lend_to"]:
             raise ResilientVmError(
                 f"{self.holder} may not have images of {self.layout.name} by itself; name it in resilient_vm_lend_to "
@@ -147,9 +147,10 @@ class Claims:
         zone = _clock.zone(plan["timezone"])
         image = images[_restore_point.find(claim.point, self.layout.vm, candidates, zone, self.now)]
         wish = _lend.Wish(image["id"], claim.name, {**plan["addresses"][self.holder], "name": self.holder})
+        _lend.wake(self.layout, wish, self.run)
         if not _lend.examine(self.layout, wish, self.run):
             _lend.give(self.layout, wish, self.run)
-            sys.stderr.write(f"image {wish.image_id} of {self.layout.name} is {wish.purpose}, for {claim.who}\n")
+        sys.stderr.write(f"image {wish.image_id} of {self.layout.name} is {wish.purpose}, for {claim.who}\n")
         return {"image": {"id": image["id"], "instant": image["instant"], **parts(image)}}
 
     def _look(self) -> dict[str, str]:

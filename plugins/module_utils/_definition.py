@@ -97,7 +97,11 @@ def unpack_tpm(path: str, uuid: str, swtpm: str = SWTPM) -> None:
     folder = os.path.join(swtpm, uuid)
     if os.path.lexists(folder):
         shutil.rmtree(folder)
-    os.makedirs(folder, 0o711)
+    for place in (swtpm, folder):
+        # libvirt's own modes, whatever the caller's umask is: swtpm's account has to get through.
+        if not os.path.isdir(place):
+            os.makedirs(place)
+            os.chmod(place, 0o711)
     with tarfile.open(path) as archive:
         for member in archive:
             name = os.path.normpath(member.name)

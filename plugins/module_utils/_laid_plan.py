@@ -6,14 +6,14 @@ root."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from ._errors import ResilientVmError
 from ._files import read_json
 from ._layout import Layout
 
-__all__ = ["laid", "read"]
+__all__ = ["LENDING", "laid", "read"]
 
 _SCHEMA = 1
 _NAMES = (
@@ -31,10 +31,9 @@ _NAMES = (
     "max_data_loss_hours",
     "max_clock_skew_seconds",
     "prefer",
-    "lend_to",
-    "timezone",
-    "transfer_bytes_per_second",
 )
+# What was added later: a takeover goes without them.
+LENDING = ("lend_to", "timezone", "transfer_bytes_per_second")
 
 
 def laid(plan: Mapping[str, Any]) -> dict[str, Any]:
@@ -43,13 +42,19 @@ def laid(plan: Mapping[str, Any]) -> dict[str, Any]:
     kept = ("fence_agent", "witnesses", "reserve_bytes")
     settings = {name: {key: each[key] for key in kept} for name, each in plan["machine_settings"].items()}
     steps = [step["name"] for step in plan["takeover_steps"]]
-    return {"schema": _SCHEMA, **{name: plan[name] for name in _NAMES}, "machine_settings": settings, "steps": steps}
+    return {
+        "schema": _SCHEMA,
+        **{name: plan[name] for name in (*_NAMES, *LENDING)},
+        "machine_settings": settings,
+        "steps": steps,
+    }
 
 
-def read(layout: Layout) -> dict[str, Any]:
-    """That part, on a machine. Raises ResilientVmError when there is none, or one of another version."""
+def read(layout: Layout, more: Iterable[str] = ()) -> dict[str, Any]:
+    """That part, on a machine, with these names more than a takeover needs. Raises ResilientVmError when there is none,
+    or one of another version."""
     found = read_json(layout.plan)
-    names = {*_NAMES, "machine_settings", "steps"}
+    names = {*_NAMES, "machine_settings", "steps", *more}
     if not isinstance(found, dict) or found.get("schema") != _SCHEMA or not names <= set(found):
         said = "missing" if found is None else "not of this version"
         raise ResilientVmError(f"{layout.plan} is {said}; run the site playbook")

@@ -118,6 +118,11 @@ class Layout:
         return self._in("loan.json")
 
     @property
+    def loan_lock(self) -> str:
+        """On a host: held by whoever makes such a machine."""
+        return self._in("loan.lock")
+
+    @property
     def drill(self) -> str:
         """On the host that stands by: disks of the twin that a drill boots, while it does."""
         return self._in("drill")

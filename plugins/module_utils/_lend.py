@@ -16,7 +16,7 @@ import os
 import tarfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,7 +29,7 @@ from ._nbd_server import Hole, serve
 from ._process import Runner
 from ._progress import Progress, transfer_file
 from ._ssh import Ssh, ssh_command
-from ._store import Store, StoredImage
+from ._store import Pin, Store, StoredImage
 from ._transfer import Transfer
 
 __all__ = [
@@ -83,21 +83,44 @@ def _transfer(layout: Layout, run: Runner) -> Transfer:
 def examine(layout: Layout, wish: Wish, run: Runner) -> bool:
     """Whether the image is lent already, as wished. Refuses what can't be, before anything is touched."""
     transfer = _transfer(layout, run)
-    transfer.check(wish.image_id, wish.peer["name"])
-    for pin in Store(layout).pins():
-        if pin.purpose.startswith(_LENT) and (pin.image, pin.purpose) != (wish.image_id, wish.purpose):
+    for pin in _loans(layout):
+        if (pin.image, pin.purpose) != (wish.image_id, wish.purpose):
             raise ResilientVmError(
                 f"image {pin.image} of {layout.name} is {pin.purpose}, and a VM has one restore at once at a time; "
-                "wait for it, or restore with resilient_vm_restore_mode=copy"
+                "wait for it or remove that machine, and run again in two minutes, or restore with "
+                "resilient_vm_restore_mode=copy"
             )
+    transfer.check(wish.image_id, wish.peer["name"])
     return transfer.running() is not None and os.path.exists(pin_file(layout, wish.image_id))
+
+
+def _loans(layout: Layout) -> list[Pin]:
+    return [pin for pin in Store(layout).pins() if pin.purpose.startswith(_LENT)]
+
+
+def wake(layout: Layout, wish: Wish, run: Runner) -> None:
+    """Where something else is lent than is wished, and its unit isn't there since this machine was started anew: start
+    that again. It goes on lending, or hears that nothing is missing any more."""
+    request = read_json(transfer_file(layout, HOP, "request"))
+    if request is None:
+        return
+    other = Wish(request["image_id"], request["name"], request["peer"])
+    pinned = [(pin.image, pin.purpose) for pin in _loans(layout)]
+    if pinned == [(other.image_id, other.purpose)] != [(wish.image_id, wish.purpose)]:
+        _begin(layout, other, run)
+
+
+def _begin(layout: Layout, wish: Wish, run: Runner) -> None:
+    request = {"image_id": wish.image_id, "name": wish.name, "peer": wish.peer, "limits": {"nice": 0}}
+    _transfer(layout, run).begin(request)
 
 
 def give(layout: Layout, wish: Wish, run: Runner) -> None:
     """Pin the image and start the unit that lends it."""
     store = Store(layout)
-    # Under the lock, because who erases decides under it.
-    with moment(layout.lock, "a restore"):
+    # Under the lock, because who erases decides under it, and whoever wants another one lent.
+    with moment(layout.lock, "a restore"), contextlib.ExitStack() as undo:
+        examine(layout, wish, run)
         image = store.read(wish.image_id)
         if image.manifest is None or not image.complete:
             raise ResilientVmError(
@@ -105,9 +128,11 @@ def give(layout: Layout, wish: Wish, run: Runner) -> None:
             )
         owner = os.stat(layout.pins)
         document = {"image": wish.image_id, "purpose": wish.purpose, "until": None, "reading": False}
+        if not lent(layout, wish):
+            undo.callback(_unpin, layout, wish.image_id)
         write_json(pin_file(layout, wish.image_id), document, 0o660, (owner.st_uid, owner.st_gid))
-    request = {"image_id": wish.image_id, "name": wish.name, "peer": wish.peer, "limits": {"nice": 0}}
-    _transfer(layout, run).begin(request)
+        _begin(layout, wish, run)
+        undo.pop_all()
 
 
 def lent(layout: Layout, wish: Wish) -> bool:
@@ -135,7 +160,7 @@ def _unpin(layout: Layout, image_id: str) -> None:
 def refuse_while_lent(layout: Layout) -> None:
     """For whoever would take away what a machine still needs, at either end."""
     loan = read_json(layout.loan)
-    lent_to = [pin.purpose for pin in Store(layout).pins() if pin.purpose.startswith(_LENT)]
+    lent_to = [pin.purpose for pin in _loans(layout)]
     if lent_to or (loan is not None and not loan["over"]):
         raise ResilientVmError(
             f"an image of {layout.name} is {lent_to[0] if lent_to else _LENT + loan['name']}; wait for that, or remove "
@@ -156,33 +181,42 @@ def lend(layout: Layout, sleep: Callable[[float], None] = time.sleep) -> int:
         raise ResilientVmError(image.problem)
     progress = Progress(layout, HOP, request)
     channels = [DEFINITION, *(disk.target for disk in image.manifest.disks)]
-    begun = Begun()
-    ends = [_Channel(layout, image, request, name, progress, begun, sleep) for name in channels]
+    ending = Ending(channels)
+    ends = [_Channel(layout, image, request, name, progress, ending, sleep) for name in channels]
     threads = [threading.Thread(target=end.run) for end in ends]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    if not all(end.over for end in ends):
+    if not ending:
         # One of them died of something nobody foresaw: the unit begins again.
         return 1
     _unpin(layout, image.id)
     return 0
 
 
-class Begun:
-    """Whether the host has begun to borrow: until then what it says is over is what it borrowed before this."""
+class Ending:
+    """Whether it is over: when the host says so of every channel, one after the other or again.
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+    Until the host has begun to borrow, what it says is of what it borrowed before; that is believed after a while.
+    """
+
+    def __init__(self, channels: Iterable[str], clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._since = clock()
-        self._seen = False
+        self._begun = False
+        self._open = set(channels)
 
-    def see(self) -> None:
-        self._seen = True
+    def ready(self, channel: str) -> None:
+        self._begun = True
+        self._open.add(channel)
+
+    def over(self, channel: str) -> None:
+        if self._begun or self._clock() - self._since > ARRIVE_SECONDS:
+            self._open.discard(channel)
 
     def __bool__(self) -> bool:
-        return self._seen or self._clock() - self._since > ARRIVE_SECONDS
+        return not self._open
 
 
 class _Channel:
@@ -195,49 +229,46 @@ class _Channel:
         request: dict[str, Any],
         name: str,
         progress: Progress,
-        begun: Begun,
+        ending: Ending,
         sleep: Callable[[float], None],
     ) -> None:
-        self._begun = begun
         self._layout = layout
         self._image = image
         self._peer = request["peer"]
         self._name = name
         self._progress = progress
+        self._ending = ending
         self._sleep = sleep
-        self.over = False
 
     def run(self) -> None:
         pause = _FIRST_RETRY_SECONDS
         while True:
             try:
-                self.over = self._once()
+                self._once()
             except (ResilientVmError, OSError) as error:
                 self._progress(waiting=f"for the image to be mended: {error}")
-            if self.over:
+            if self._ending:
                 return
             # A host that is being prepared is there in a moment, one that is away for long.
             self._sleep(pause)
             pause = min(2 * pause, _RETRY_SECONDS)
 
-    def _once(self) -> bool:
-        """Whether the host said that nothing is missing any more."""
-        ssh = Ssh(ssh_command(self._layout, self._peer["address"], self._peer["port"], f"{HOP} {self._name}"))
+    def _once(self) -> None:
+        verb = f"{HOP} {self._name} {self._image.id}"
+        ssh = Ssh(ssh_command(self._layout, self._peer["address"], self._peer["port"], verb))
         try:
             said = _word(ssh.reader)
             if said == READY:
-                self._begun.see()
+                self._ending.ready(self._name)
                 self._progress()
                 if self._name == DEFINITION:
                     self._lend_definition(ssh.reader, ssh.writer)
                 else:
                     self._lend_disk(ssh.reader, ssh.writer)
-                return False
-            if said == OVER and self._begun:
-                return True
-            waiting = "it is not prepared yet" if said == OVER else ssh.last_words() or "it hung up"
-            self._progress(waiting=f"for {self._peer['name']}: {waiting}")
-            return False
+            elif said == OVER:
+                self._ending.over(self._name)
+            else:
+                self._progress(waiting=f"for {self._peer['name']}: {ssh.last_words() or 'it hung up'}")
         finally:
             os.close(ssh.writer)
             os.close(ssh.reader)

@@ -363,6 +363,7 @@ class Protection:
             layout.scratch,
             layout.verification,
             layout.loan,
+            layout.loan_lock,
             layout.run,
         ]
         # What vm_standby remembers of a definition, on a host that has since become the active one.

@@ -14,7 +14,7 @@ from typing import Any
 from . import _clock
 from ._errors import ResilientVmError
 
-__all__ = ["FORMS", "Candidate", "candidate", "find"]
+__all__ = ["FORMS", "Candidate", "candidate", "find", "is_relative", "is_well_formed"]
 
 FORMS = "an image id like 20260114T020000Z, a date like 2026-01-14, latest, or -8d for eight days ago"
 
@@ -34,6 +34,16 @@ class Candidate:
     @property
     def order(self) -> tuple[int, str]:
         return self.epoch, self.id
+
+
+def is_well_formed(wish: str) -> bool:
+    """Whether a text can mean a restore point at all."""
+    return wish == "latest" or any(form.fullmatch(wish) for form in (_ID, _DATE, _AGO))
+
+
+def is_relative(wish: str) -> bool:
+    """Whether it means another image as time goes by."""
+    return wish == "latest" or _AGO.fullmatch(wish) is not None
 
 
 def candidate(image: Mapping[str, Any]) -> Candidate:

@@ -98,11 +98,12 @@ total_bytes:
   sample: 268435456
 """
 
+import contextlib
 import os
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.edgecloud.resilient_vm.plugins.module_utils import _at_once, _beside
+from ansible_collections.edgecloud.resilient_vm.plugins.module_utils import _at_once, _beside, _borrow
 from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._arguments import restored_spec, vm_spec
 from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._errors import ResilientVmError, fail
 from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._layout import Layout
@@ -128,13 +129,14 @@ def main() -> None:
         rate = wanted.pop("bytes_per_second")
         twin = _beside.Twin(wanted.pop("name"), wanted.pop("networks"), start=True)
         wish = Wish(path=os.path.join(layout.restored, twin.name), **wanted)
-        _at_once.examine(layout, wish)
-        found = _beside.examine(layout, wish, twin, run)
-        progress = _at_once.progress(layout, wish, found, run)
-        changed = not progress.arrived and not (found.running and progress.attended)
-        identity = found.uuid
-        if changed and not module.check_mode:
-            identity = _at_once.make(layout, wish, twin, found, rate, run)
+        with contextlib.nullcontext() if module.check_mode else _borrow.making(layout):
+            _at_once.examine(layout, wish)
+            found = _beside.examine(layout, wish, twin, run)
+            progress = _at_once.progress(layout, wish, found, run)
+            changed = not progress.arrived and not (found.running and progress.attended)
+            identity = found.uuid
+            if changed and not module.check_mode:
+                identity = _at_once.make(layout, wish, twin, found, rate, run)
     except (ResilientVmError, OSError) as error:
         fail(module, error)
     diff = {"before": {"state": found.state}, "after": {"state": found.state if progress.arrived else "running"}}

@@ -172,18 +172,41 @@ def test_it_hears_that_it_is_over(ours: Layout, doors: list[Door]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("channel", "prepared", "words"),
+    ("channel", "words"),
     [
-        ("vda", False, "this host has borrowed no vda of acme/erp"),
-        ("", True, "this host has borrowed no channel of acme/erp"),
-        ("../x", True, "this host has borrowed no ../x of acme/erp"),
+        ("", "this host has borrowed no channel of acme/erp"),
+        ("../x", "this host has borrowed no ../x of acme/erp"),
     ],
 )
-def test_what_is_not_lent_is_refused(ours: Layout, channel: str, prepared: bool, words: str) -> None:
-    if prepared:
-        _borrow.prepare(ours, LOAN, os.getuid())
+def test_what_is_not_lent_is_refused(ours: Layout, channel: str, words: str) -> None:
+    _borrow.prepare(ours, LOAN, os.getuid())
     with pytest.raises(ResilientVmError, match=words):
         _borrow.borrow(ours, channel)
+
+
+@pytest.mark.parametrize("prepared", [False, True])
+def test_another_image_than_the_one_that_was_borrowed_is_not_let_in(
+    ours: Layout, doors: list[Door], prepared: bool
+) -> None:
+    if prepared:
+        _borrow.prepare(ours, LOAN, os.getuid())
+    for wanted in ("vda 20260112T020000Z", "definition 20260112T020000Z", "../x 20260112T020000Z"):
+        door = Door(ours, wanted)
+        doors.append(door)
+        assert door.word() == b"over\n" and door.ended() == 0
+    if prepared:
+        door = Door(ours, f"vda {LOAN['image']}")
+        doors.append(door)
+        assert door.word() == b"ready\n"
+
+
+def test_two_do_not_make_one_at_once(ours: Layout) -> None:
+    with (
+        _borrow.making(ours),
+        pytest.raises(ResilientVmError, match="is held by a restore of acme/erp at once"),
+        _borrow.making(ours),
+    ):
+        pass
 
 
 def test_after_a_start_of_the_host_it_has_to_be_prepared_again(ours: Layout) -> None:

@@ -126,6 +126,57 @@ def test_what_is_nearly_a_wish_to_borrow_is_none(changes: dict[str, Any]) -> Non
         _claim.parse(json.dumps(document).encode() + b"\n")
 
 
+IMAGE: dict[str, Any] = {
+    "id": "20260114T020000Z",
+    "instant": "2026-01-14T02:00:00Z",
+    "bytes_allocated": 74481664,
+    "disks": [{"target": "vda", "size_bytes": 268435456, "root_digest": "5a" * 32}],
+    "definition": [{"name": "domain.xml", "sha256": "0f" * 32}],
+}
+DISK = IMAGE["disks"][0]
+
+
+def test_an_image_that_is_lent_is_taken_as_it_is_told() -> None:
+    assert _claim.lent_image({"image": IMAGE}, "c") == IMAGE
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"id": "../x"},
+        {"id": 5},
+        {"instant": "\x1b[2J"},
+        {"bytes_allocated": "1"},
+        {"bytes_allocated": -1},
+        {"bytes_allocated": True},
+        {"disks": []},
+        {"disks": {}},
+        {"disks": [DISK, DISK]},
+        {"disks": [{**DISK, "target": "../vda"}]},
+        {"disks": [{**DISK, "target": ["vda"]}]},
+        # An option of qemu-img's, by which it would overwrite any file.
+        {"disks": [{**DISK, "size_bytes": "-osize=1M,data_file=/etc/shadow"}]},
+        {"disks": [{**DISK, "size_bytes": 0}]},
+        {"disks": [{**DISK, "size_bytes": 1 << 70}]},
+        {"disks": [{**DISK, "root_digest": "x"}]},
+        {"disks": [{"target": "vda"}]},
+        {"definition": [{"name": "passwd", "sha256": "0f" * 32}]},
+        {"definition": [{"name": "domain.xml", "sha256": 5}]},
+        {"more": 1},
+    ],
+    ids=str,
+)
+def test_what_is_no_image_is_not_believed(changes: dict[str, Any]) -> None:
+    with pytest.raises(ResilientVmError, match=r"what c says it lends is no image|which is no disk and no file"):
+        _claim.lent_image({"image": {**IMAGE, **changes}}, "c")
+
+
+@given(JSON)
+def test_no_answer_breaks_the_host(value: Any) -> None:
+    with pytest.raises(ResilientVmError):
+        _claim.lent_image({"image": value} if value is not None else {}, "c")
+
+
 @pytest.mark.parametrize("name", ["ask", "epoch", "nonce", "who", "told", "protocol"])
 def test_a_claim_lacks_nothing(name: str) -> None:
     document = json.loads(_claim.line(QUESTIONS[2]))

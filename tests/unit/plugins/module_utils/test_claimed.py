@@ -229,7 +229,7 @@ def test_a_host_that_may_is_lent_the_day_it_means(history: Layout, capsys: pytes
     started = len([call for call in run.calls if call.startswith("systemd-run")])
     assert door.answer(borrow(IDS[0]))["image"] == image
     assert len([call for call in run.calls if call.startswith("systemd-run")]) == started == 1
-    with pytest.raises(ResilientVmError, match="wait for it, or end it with: systemctl stop"):
+    with pytest.raises(ResilientVmError, match="a VM has one restore at once at a time"):
         door.answer(borrow("latest"))
 
 
@@ -253,6 +253,20 @@ def test_what_is_not_lent_is_told_in_a_sentence(history: Layout, holder: str, po
         replace(claims(history, holder), run=systemd()).answer(borrow(point))
     assert why in str(refused.value)
     assert what(history) == before and not os.listdir(history.pins)
+
+
+def test_a_full_disk_is_told_in_a_sentence(history: Layout, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_given: Any) -> None:
+        raise OSError(28, "No space left on device", "/var/lib/x")
+
+    monkeypatch.setattr(_claimed.Claims, "answer", full)
+    mine, theirs = socket.socketpair()
+    with mine, theirs:
+        mine.sendall(b'{"vm": "acme/erp", "holder": "b"}\n' + _claim.line(borrow("latest")).encode())
+        mine.shutdown(socket.SHUT_WR)
+        monkeypatch.setattr(_claimed, "_check_account", lambda *_given: None)
+        serve(history, theirs)
+        assert "No space left on device" in json.loads(mine.recv(1 << 16))["refused"]
 
 
 # the way there

@@ -90,3 +90,16 @@ def test_a_file_that_never_holds_still_is_not_kept_half_old_and_half_new() -> No
     readings = iter(range(1000))
     with pytest.raises(ResilientVmError, match="did not hold still"):
         _definition.settled("/f", lambda: str(next(readings)).encode(), never)
+
+
+def test_swtpm_gets_to_a_tpm_whatever_the_umask_is(tmp_path: Path) -> None:
+    packed = tmp_path / "tpm.tar"
+    with tarfile.open(packed, "w") as archive:
+        entry = tarfile.TarInfo("tpm2/tpm2-00.permall")
+        archive.addfile(entry, io.BytesIO(b""))
+    before = os.umask(0o027)
+    try:
+        _definition.unpack_tpm(str(packed), UUID, str(tmp_path / "swtpm"))
+    finally:
+        os.umask(before)
+    assert {oct((tmp_path / "swtpm" / name).stat().st_mode)[-3:] for name in ("", UUID)} == {"711"}

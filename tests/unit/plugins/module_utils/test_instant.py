@@ -80,7 +80,10 @@ def test_it_runs_what_the_backup_storage_lends(typed: Typed) -> None:
 def test_typed_again_it_goes_on_with_what_it_began_whatever_day_that_is_now(typed: Typed) -> None:
     typed.type()
     typed.host.crash()
+    with pytest.raises(ResilientVmError, match=f"tuesday is made of image {IDS[0]}, which is not 2025-12-31; choose"):
+        typed.type("2025-12-31")
     assert "25 % of it are there" in typed.type("-9d")
+    assert typed.type("2026-01-01")
     assert typed.storage.asked[-1].point == IDS[0]
     assert typed.host.domains["tuesday"] in typed.host.running
     record = str(typed.host.folder / RECORD)
@@ -111,6 +114,40 @@ def test_a_second_one_waits_its_turn(typed: Typed) -> None:
     with pytest.raises(ResilientVmError, match=f"tuesday is being made of image {IDS[0]} of acme/erp here"):
         typed.type(name="friday")
     assert len(typed.storage.asked) == 1
+
+
+def test_what_was_killed_before_it_was_a_machine_is_gone_on_with_or_given_up(typed: Typed) -> None:
+    loan = {"image": IDS[0], "name": "tuesday", "channels": ["definition", "vda"], "over": False}
+    _borrow.prepare(typed.host.layout, loan, 0)
+    typed.type("-9d")
+    assert typed.storage.asked[-1].point == IDS[0] and "tuesday" in typed.host.domains
+    # Of another one nothing is there but that it was borrowed.
+    typed.host.domains.pop("tuesday")
+    _borrow.prepare(typed.host.layout, {**loan, "name": "monday"}, 0)
+    typed.storage.refusal = "c refuses: image is lent to monday"
+    with pytest.raises(ResilientVmError, match="c refuses"):
+        typed.type("-9d", name="friday")
+    settled = _borrow.read(typed.host.layout)
+    assert settled is not None and settled["over"]
+
+
+def test_two_at_once_wait_for_each_other(typed: Typed) -> None:
+    with _borrow.making(typed.host.layout), pytest.raises(ResilientVmError, match="is held by a restore of acme/erp"):
+        typed.type()
+    assert not typed.storage.asked
+
+
+def test_a_copy_that_was_cut_off_is_not_called_done(typed: Typed) -> None:
+    typed.host.folder.mkdir(parents=True)
+    record = {"image": IDS[0], "format": "qcow2", "uuid": UUID, "defined": False}
+    write_json(str(typed.host.folder / RECORD), record)
+    with pytest.raises(ResilientVmError, match="that was cut off before it was a VM; run the restore playbook"):
+        typed.type()
+
+
+def test_sentences_name_its_own_options() -> None:
+    told = "wait for it, or restore with resilient_vm_restore_mode=copy; choose another resilient_vm_restore_name"
+    assert _instant.as_typed(told) == "wait for it, or run the restore playbook; choose another --name"
 
 
 def test_what_is_refused_leaves_nothing(typed: Typed) -> None:
@@ -145,6 +182,7 @@ def test_where_there_is_no_room_whoever_lends_already_hears_it(typed: Typed, mon
         ["acme/erp", "-8d", "--name", "a/b"],
         ["acme/erp", "-8d", "--name", "x", "--network", "br-lan"],
         ["acme/erp", "-8d", "--name", "x", "-x"],
+        ["acme/erp", "13.01.2026", "--name", "x"],
     ],
 )
 def test_what_can_not_be_understood_ends_with_2(words: list[str]) -> None:

@@ -79,6 +79,22 @@ def test_a_run_that_was_killed_before_it_could_define_it_is_gone_on_with(run_mod
     assert run_module(vm_instant, host.wish)["uuid"] == record["uuid"]
 
 
+def test_a_run_that_was_killed_right_after_it_was_defined_is_gone_on_with(run_module: Run, host: Host) -> None:
+    run_module(vm_instant, host.wish)
+    record = str(host.folder / RECORD)
+    write_json(record, {**read_json(record), "defined": False})
+    host.crash()
+    assert run_module(vm_instant, host.wish)["changed"]
+    # Else nothing would ever be pulled.
+    assert read_json(record)["defined"]
+
+
+def test_two_runs_at_once_wait_for_each_other(run_module: Run, host: Host) -> None:
+    with _borrow.making(host.layout):
+        assert "is held by a restore of acme/erp at once" in run_module(vm_instant, host.wish)["msg"]
+        assert run_module(vm_instant, host.wish, check_mode=True)["changed"]
+
+
 def test_when_all_is_there_it_is_its_owners(run_module: Run, host: Host) -> None:
     run_module(vm_instant, host.wish)
     record = str(host.folder / RECORD)
