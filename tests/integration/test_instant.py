@@ -17,8 +17,8 @@ from integration.diary import DIARY, TARGETS, Diary, image_of
 from integration.world import STORE, Played, World
 
 TWIN = "at-once"
-# So little that a disk of 256 MiB takes over two minutes, unless a test has seen enough.
-_SLOW = 4 << 20
+# So little that two disks of 256 MiB take over eight minutes, unless a test has seen enough.
+_SLOW = 1 << 20
 
 
 @dataclass
