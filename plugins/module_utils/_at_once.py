@@ -22,10 +22,11 @@ from typing import Any, Callable
 from . import _borrow, _clock, _definition, _units
 from ._beside import Found, Twin, new_mac
 from ._beside_xml import beside, borrowing
+from ._borrow import DEFINITION
 from ._errors import ResilientVmError
 from ._files import fsync_directory, fsync_tree, read_json, write_json
 from ._layout import Layout
-from ._lend import ARRIVE_SECONDS, DEFINITION
+from ._lend import ARRIVE_SECONDS
 from ._process import Runner
 from ._pull import arrived
 from ._qemu import qemu_user

@@ -22,10 +22,24 @@ from typing import Any
 from ._errors import ResilientVmError
 from ._files import locked, read_json, write_json
 from ._layout import Layout
-from ._lend import OVER, READY
 
-__all__ = ["borrow", "check_names", "folder", "making", "prepare", "read", "settle", "socket_of"]
+__all__ = [
+    "DEFINITION",
+    "OVER",
+    "READY",
+    "borrow",
+    "check_names",
+    "folder",
+    "making",
+    "prepare",
+    "read",
+    "settle",
+    "socket_of",
+]
 
+# The channel over which the files of the machine's definition come; no disk has a name like it.
+DEFINITION = "definition"
+READY, OVER = b"ready\n", b"over\n"
 _LOOK_SECONDS = 1.0
 _CHUNK = 256 << 10
 # struct sockaddr_un

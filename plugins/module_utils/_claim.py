@@ -17,13 +17,12 @@ from typing import Any, Callable, NoReturn
 from ._change import Request
 from ._errors import ResilientVmError
 from ._manifest import IMAGE_ID, check_names
+from ._relay import MAX_BYTES
 from ._restore_settings import NAME
 
-__all__ = ["MAX_BYTES", "PROTOCOL", "Claim", "lent_image", "line", "parse", "request_of"]
+__all__ = ["PROTOCOL", "Claim", "lent_image", "line", "parse", "request_of"]
 
 PROTOCOL = 1
-# A question, and an answer: a report has some kilobytes.
-MAX_BYTES = 64 << 10
 _MAX_EPOCH = 999_999_999
 # A report is nested as far as its evidence.
 _MAX_DEPTH = 5
@@ -138,7 +137,7 @@ def parse(data: bytes) -> Claim:
 
 def lent_image(answer: Mapping[str, Any], storage: str) -> dict[str, Any]:
     """The image in the answer to ``borrow``, before root does anything by it. Raises ResilientVmError for any other."""
-    image = answer.get("image")
+    image: Any = answer.get("image")
     try:
         fit = (
             set(image) == {"id", "instant", "bytes_allocated", "disks", "definition"}

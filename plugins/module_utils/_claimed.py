@@ -3,8 +3,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The backup storage answers a host that takes a VM over, or wants an old day of it, when there is no control node.
 
-A forced command, which is the customer's account, only carries the question to a unit of root's and the answer back:
-state is root's. Root goes by its own documents and by what it sees itself, never by the host's word.
+A forced command, which is the customer's account, only carries the question to this unit of root's and the answer back
+(``_relay``): state is root's. Root goes by its own documents and by what it sees itself, never by the host's word.
 """
 
 from __future__ import annotations
@@ -22,54 +22,30 @@ from datetime import datetime
 from typing import Any, Callable
 
 from . import _change, _claim, _clock, _laid_plan, _lend, _restore_point
-from ._claim import MAX_BYTES, Claim
+from ._claim import Claim
 from ._clock import now as utc_now
 from ._doors import machine_name
 from ._errors import ResilientVmError, sentence
 from ._layout import Layout
 from ._look import Target, look
 from ._process import Runner
+from ._relay import ANSWER_SECONDS, MAX_BYTES
 from ._restore_plan import parts
 from ._state import State
 from ._store import Store
 from ._takeover import targets
 
-__all__ = ["Claims", "relay", "serve"]
+__all__ = ["Claims", "serve"]
 
 # As the modules of a playbook look.
 _PATIENCE_SECONDS = 2.0
-# For root's unit to start, to look, and to wait for a lock.
-_ANSWER_SECONDS = 25.0
 _CREDENTIALS = struct.Struct("3i")
-
-
-def relay(layout: Layout, holder: str) -> int:
-    """The forced command: hand root the caller's one line, and the caller root's."""
-    data = sys.stdin.buffer.readline(MAX_BYTES + 1)
-    header = json.dumps({"vm": layout.name, "holder": holder}).encode() + b"\n"
-    try:
-        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
-            connection.settimeout(_ANSWER_SECONDS)
-            connection.connect(layout.claims)
-            connection.sendall(header + data[: MAX_BYTES + 1])
-            connection.shutdown(socket.SHUT_WR)
-            with connection.makefile("rb") as stream:
-                answer = stream.readline(MAX_BYTES)
-    except OSError as error:
-        raise ResilientVmError(
-            f"claims can't be answered here ({error.strerror or error}); see to resilient-vm-claim.socket, or run the "
-            "site playbook"
-        ) from error
-    if not answer.endswith(b"\n"):
-        raise ResilientVmError("the claim was not answered; look at the journal of resilient-vm-claim@*")
-    sys.stdout.write(answer.decode("ascii"))
-    return 0
 
 
 def serve(layout_of: Callable[[str], Layout], version: str, run: Runner, descriptor: int = 0) -> int:
     """Root's unit, for one connection on its standard input: one question, one answer."""
     with socket.socket(fileno=os.dup(descriptor)) as connection, connection.makefile("rb") as stream:
-        connection.settimeout(_ANSWER_SECONDS)
+        connection.settimeout(ANSWER_SECONDS)
         try:
             layout, holder = _claimant(stream.readline(MAX_BYTES), layout_of)
             _check_account(connection, layout)
@@ -148,8 +124,7 @@ class Claims:
         image = images[_restore_point.find(claim.point, self.layout.vm, candidates, zone, self.now)]
         wish = _lend.Wish(image["id"], claim.name, {**plan["addresses"][self.holder], "name": self.holder})
         _lend.wake(self.layout, wish, self.run)
-        if not _lend.examine(self.layout, wish, self.run):
-            _lend.give(self.layout, wish, self.run)
+        _lend.give(self.layout, wish, self.run)
         sys.stderr.write(f"image {wish.image_id} of {self.layout.name} is {wish.purpose}, for {claim.who}\n")
         return {"image": {"id": image["id"], "instant": image["instant"], **parts(image)}}
 

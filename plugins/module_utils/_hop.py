@@ -19,6 +19,7 @@ from ._compression import AVAILABLE
 from ._errors import ResilientVmError, sentence
 from ._files import read_json, write_json
 from ._frames import DONE, KEEP
+from ._hops import HOPS
 from ._lanes import Streams
 from ._layout import Layout
 from ._limits import Limits, Slot, grant_all
@@ -28,7 +29,6 @@ from ._receiver import Receiver
 from ._sender import Sender
 from ._ssh import Ssh, ssh_command
 from ._store import Store
-from ._transfer import HOPS
 from ._wire import LinkBrokenError, Wire
 
 __all__ = ["transfer"]

@@ -10,12 +10,13 @@ from typing import Any
 
 from ._drill_record import drills_of
 from ._files import read_json
+from ._hops import COPIES
 from ._layout import Layout
 from ._manifest import IMAGE_ID
 from ._mended import mended
 from ._process import Runner
 from ._store import Store
-from ._transfer import COPIES, Transfer
+from ._transfer import Transfer
 
 __all__ = ["images_of", "incoming_of"]
 

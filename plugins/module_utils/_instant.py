@@ -27,7 +27,7 @@ from ._laid_plan import LENDING
 from ._layout import Layout
 from ._process import Runner, run
 from ._restore_settings import INSTANT_FORMAT, NAME
-from ._restored_files import RECORD, Wish
+from ._restored_files import RECORD, Wish, check_room
 
 __all__ = ["Instant", "as_typed", "main"]
 
@@ -71,7 +71,10 @@ class Instant:
         image = lent_image(answer, storage)
         wish = self._wish(path, image)
         try:
-            found = _beside.examine(self.layout, wish, twin, self.run)
+            if image_id not in (None, wish.image_id):
+                raise ResilientVmError(f"{storage} lends image {wish.image_id}, and {image_id} was asked for")
+            if found.uuid is None:
+                check_room(self.layout, wish, self.layout.directory)
             _at_once.examine(self.layout, wish)
         except BaseException:
             if found.uuid is None:

@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from . import _units
+from ._borrow import DEFINITION, OVER, READY
 from ._digests import BLOCK_SIZE, DIGEST_SIZE, ZERO, DigestFile, wrong_blocks
 from ._errors import ResilientVmError
 from ._files import fsync_directory, moment, read_json, write_json
@@ -46,9 +47,6 @@ __all__ = [
 ]
 
 HOP = "lend"
-# The channel over which the files of the machine's definition come; no disk has a name like it.
-DEFINITION = "definition"
-READY, OVER = b"ready\n", b"over\n"
 _LENT = "lent to "
 # So long both ends wait for each other to begin.
 ARRIVE_SECONDS = 90.0
@@ -116,11 +114,12 @@ def _begin(layout: Layout, wish: Wish, run: Runner) -> None:
 
 
 def give(layout: Layout, wish: Wish, run: Runner) -> None:
-    """Pin the image and start the unit that lends it."""
+    """Pin the image and start the unit that lends it, unless it is lent already."""
     store = Store(layout)
     # Under the lock, because who erases decides under it, and whoever wants another one lent.
     with moment(layout.lock, "a restore"), contextlib.ExitStack() as undo:
-        examine(layout, wish, run)
+        if examine(layout, wish, run):
+            return
         image = store.read(wish.image_id)
         if image.manifest is None or not image.complete:
             raise ResilientVmError(

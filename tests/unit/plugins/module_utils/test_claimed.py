@@ -29,6 +29,7 @@ from ansible_collections.edgecloud.resilient_vm.plugins.module_utils import (
     _claimed,
     _journal,
     _mover,
+    _relay,
     _word,
 )
 from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._claim import Claim
@@ -307,7 +308,7 @@ def relayed(layout: Layout, line: bytes, monkeypatch: pytest.MonkeyPatch, capsys
         buffer = io.BytesIO(line)
 
     monkeypatch.setattr("sys.stdin", Stdin)
-    assert _claimed.relay(layout, "b") == 0
+    assert _relay.relay(layout, "b") == 0
     return json.loads(capsys.readouterr().out)
 
 
@@ -334,7 +335,7 @@ def test_no_other_account_speaks_for_a_vm(
 def test_without_the_unit_it_says_so(storage: Layout, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.stdin", type("Stdin", (), {"buffer": io.BytesIO(b"x\n")}))
     with pytest.raises(ResilientVmError, match=r"see to resilient-vm-claim\.socket, or run the site playbook"):
-        _claimed.relay(storage, "b")
+        _relay.relay(storage, "b")
 
 
 @pytest.mark.parametrize(

@@ -72,7 +72,7 @@ class Case:
         self.host.world.calls.clear()
         loan = _borrow.read(self.layout)
         assert loan is not None
-        return _pull.Pull(self.layout, loan, self.host.world).step()
+        return _pull.Pull(self.layout, loan, self.host.world, start_seconds=0).step()
 
     @property
     def over(self) -> bool:
@@ -95,6 +95,23 @@ def test_a_disk_that_lacks_something_is_pulled_once_at_its_share_of_the_rate(cas
     virsh = Virsh(case.host.world)
     sizes = [{"target": name, "size_bytes": 8192} for name in ("vda", "vdb")]
     assert _pull.arrived(virsh, UUID, sizes) == (4096 + 8192, 2 * 8192)
+
+
+def test_a_guest_that_starts_has_the_line_for_itself_at_first(case: Case) -> None:
+    loan, now = _borrow.read(case.layout), [5.0]
+    assert loan is not None
+    pull, world = _pull.Pull(case.layout, loan, case.host.world, clock=lambda: now[0]), case.host.world
+    for seconds, asks in ((0, 0), (19, 0), (20, 1)):
+        now[0] = 5.0 + seconds
+        assert not pull.step()
+        assert len(world.asked("virsh blockpull")) == asks
+    # Started anew, it has it again.
+    runs = world.answers["virsh domstate"]
+    world.answers["virsh domstate"] = said("shut off (shutdown)\n")
+    assert not pull.step()
+    world.answers["virsh domstate"] = runs
+    assert not pull.step()
+    assert len(world.asked("virsh blockpull")) == 1
 
 
 def test_without_a_rate_it_takes_what_there_is(case: Case) -> None:
