@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import re
-import sys
 import time
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -21,7 +20,7 @@ from datetime import datetime
 from typing import Any, Callable
 
 from . import _address, _change, _fence, _host, _takeover, _takeover_report
-from ._ask_storage import Storage, Unreachable, prepared, user
+from ._ask_storage import Storage, Unreachable, prepared, say, user
 from ._claim import Claim, request_of
 from ._clock import now as utc_now
 from ._errors import ResilientVmError
@@ -66,10 +65,6 @@ class Itself:
         return {"state": _change.change(self.layout, request, utc_now())[1].as_dict()}
 
 
-def _say(text: str) -> None:
-    sys.stdout.write(text + "\n")
-
-
 @dataclass(frozen=True)
 class Alone:
     """A takeover of one VM by this host."""
@@ -81,7 +76,7 @@ class Alone:
     plan: Mapping[str, Any]
     storage: Storage
     run: Runner = run
-    tell: Callable[[str], object] = _say
+    tell: Callable[[str], object] = say
     clock: Callable[[], float] = time.monotonic
 
     def go(self, confirm: str, command: str) -> None:

@@ -9,6 +9,7 @@ import json
 import os
 import pwd
 import re
+import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -21,7 +22,7 @@ from ._layout import Layout
 from ._process import Runner
 from ._registry import Entry, Place, Registry
 
-__all__ = ["Storage", "Unreachable", "prepared", "user"]
+__all__ = ["Storage", "Unreachable", "prepared", "say", "user"]
 
 _USER = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}")
 # ssh's own exit code when it got nowhere.
@@ -50,14 +51,14 @@ class Storage:
                 f"cuts {self.entry.host} off ({reason})"
             )
         try:
-            answer = json.loads(done.stdout) if done.code == 0 else {}
+            answer = json.loads(done.stdout) if done.code == 0 else None
         except (ValueError, RecursionError):
             answer = None
-        if isinstance(answer, dict) and "refused" in answer:
-            raise ResilientVmError(f"{self.place.name} refuses: {_shown(answer['refused'])}")
         if not isinstance(answer, dict) or not answer:
             raise ResilientVmError(f"{self.place.name} takes no claims: {reason}")
-        return dict(answer)
+        if "refused" in answer:
+            raise ResilientVmError(f"{self.place.name} refuses: {_shown(answer['refused'])}")
+        return answer
 
 
 def _shown(text: Any) -> str:
@@ -81,6 +82,11 @@ def prepared(
     if entry is None or place is None:
         raise ResilientVmError(f"{host} is no host of {layout.name}; run {command} on the one that stands by for it")
     return plan, Storage(entry, place, run)
+
+
+def say(text: str) -> None:
+    """To whoever typed it."""
+    sys.stdout.write(text + "\n")
 
 
 def user() -> str:

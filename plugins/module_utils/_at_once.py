@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from typing import Any, Callable
 
 from . import _borrow, _clock, _definition, _units
-from ._beside import Found, Twin, new_mac
+from ._beside import Found, Twin, new_mac, note_defined
 from ._beside_xml import beside, borrowing
 from ._borrow import DEFINITION
 from ._errors import ResilientVmError
@@ -35,7 +35,7 @@ from ._snapshot import WATCH_PROPERTIES
 from ._store import file_sha256
 from ._virsh import Virsh
 
-__all__ = ["Progress", "begun", "decline", "examine", "give_up_others", "make", "progress", "refuse_second"]
+__all__ = ["Progress", "decline", "examine", "give_up_others", "make", "progress", "refuse_second"]
 
 _LOOK_SECONDS = 0.02
 _MAX_FILE = 64 << 20
@@ -73,22 +73,16 @@ def examine(layout: Layout, wish: Wish) -> None:
     refuse_second(layout, os.path.basename(wish.path), wish.image_id)
 
 
-def begun(layout: Layout) -> dict[str, Any] | None:
-    """What is borrowed here for a machine that is there, or was about to be made; None when all is over."""
-    loan = _borrow.read(layout)
-    return loan if loan is not None and not loan["over"] else None
-
-
 def give_up_others(layout: Layout, name: str) -> None:
     """End what a killed run has borrowed for another machine that it had not made. Under the lock of a maker."""
-    loan = begun(layout)
+    loan = _borrow.begun(layout)
     if loan is not None and loan["name"] != name and not os.path.lexists(os.path.join(layout.restored, loan["name"])):
         _borrow.settle(layout, loan)
 
 
 def refuse_second(layout: Layout, name: str, image_id: str | None = None) -> None:
     """Refuse another machine than the one that is being made here; with an image's id, another image for it, too."""
-    loan = begun(layout)
+    loan = _borrow.begun(layout)
     if loan is not None and (loan["name"], loan["image"]) != (name, image_id or loan["image"]):
         raise ResilientVmError(
             f"{loan['name']} is being made of image {loan['image']} of {layout.name} here, and a VM has one restore at "
@@ -152,11 +146,7 @@ def make(
         made = beside(xml, twin.name, identity, wish.path, disks, wish.format, twin.networks, new_mac)
         own = {target: sockets[target] for target in targets}
         virsh.define_text(borrowing(made, own), wish.path)
-    path = os.path.join(wish.path, RECORD)
-    record = read_json(path)
-    # A run may have been killed right after it was defined.
-    if not record["defined"]:
-        write_json(path, {**record, "defined": True}, 0o600)
+    note_defined(wish.path)
     if not found.running:
         _await([sockets[target] for target in targets], layout, sleep)
         virsh.start(identity)

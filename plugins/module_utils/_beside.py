@@ -20,7 +20,7 @@ from ._process import Runner
 from ._restored_files import RECORD, Wish, check_room, lay
 from ._virsh import Virsh
 
-__all__ = ["Found", "Twin", "examine", "make", "new_mac"]
+__all__ = ["Found", "Twin", "examine", "make", "new_mac", "note_defined"]
 
 _RUNNING = ("running", "paused")
 
@@ -87,11 +87,18 @@ def make(layout: Layout, wish: Wish, twin: Twin, found: Found, run: Runner, swtp
     if not found.defined:
         _definition.unpack_tpm(os.path.join(wish.path, _definition.TPM), identity, swtpm)
         _define(wish, twin, identity, virsh)
-        path = os.path.join(wish.path, RECORD)
-        write_json(path, {**read_json(path), "defined": True}, 0o600)
+    note_defined(wish.path)
     if twin.start and not found.running:
         virsh.start(identity)
     return identity
+
+
+def note_defined(folder: str) -> None:
+    """Write down that the machine is defined, should a run have been killed right after that."""
+    path = os.path.join(folder, RECORD)
+    record = read_json(path)
+    if not record["defined"]:
+        write_json(path, {**record, "defined": True}, 0o600)
 
 
 def _define(wish: Wish, twin: Twin, identity: str, virsh: Virsh) -> None:

@@ -27,6 +27,7 @@ __all__ = [
     "DEFINITION",
     "OVER",
     "READY",
+    "begun",
     "borrow",
     "check_names",
     "folder",
@@ -50,6 +51,12 @@ def read(layout: Layout) -> dict[str, Any] | None:
     """What was lent to this host last: ``image``, ``name`` of the machine, ``channels``, whether it is ``over``."""
     document: dict[str, Any] | None = read_json(layout.loan)
     return document
+
+
+def begun(layout: Layout) -> dict[str, Any] | None:
+    """The same, for a machine that is there, or was about to be made; None when all is over."""
+    loan = read(layout)
+    return loan if loan is not None and not loan["over"] else None
 
 
 @contextlib.contextmanager
@@ -106,9 +113,9 @@ def settle(layout: Layout, loan: dict[str, Any]) -> None:
 def borrow(layout: Layout, wanted: str) -> int:
     """Serve one channel, ``<channel> <image>``, until either end is gone; what is wrong goes to stderr."""
     channel, _space, image = wanted.partition(" ")
-    loan = read(layout)
+    loan = begun(layout)
     # A lender that runs since before an update names no image.
-    if loan is None or loan["over"] or (image or loan["image"]) != loan["image"]:
+    if loan is None or (image or loan["image"]) != loan["image"]:
         os.write(1, OVER)
         return 0
     if channel not in loan["channels"]:

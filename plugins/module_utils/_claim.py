@@ -12,11 +12,12 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Callable, NoReturn
 
 from ._change import Request
 from ._errors import ResilientVmError
-from ._manifest import IMAGE_ID, check_names
+from ._manifest import IMAGE_ID, SHA256, check_names, matches
 from ._relay import MAX_BYTES
 from ._restore_settings import NAME
 
@@ -31,7 +32,6 @@ _NONCE = re.compile(r"[0-9a-f]{8}")
 _POINT = re.compile(r"[A-Za-z0-9-]{1,20}")
 _TWIN = re.compile(NAME)
 _INSTANT = re.compile(r"\d{4}(-\d\d){2}T\d\d(:\d\d){2}(\.\d{1,9})?Z")
-_DIGEST = re.compile(r"[0-9a-f]{64}")
 _MAX_SIZE = 1 << 60
 
 
@@ -58,33 +58,17 @@ def _is_epoch(value: Any) -> bool:
     return _is_number(value) and 1 <= value <= _MAX_EPOCH
 
 
-def _is_nonce(value: Any) -> bool:
-    return isinstance(value, str) and _NONCE.fullmatch(value) is not None
-
-
-def _is_who(value: Any) -> bool:
-    return isinstance(value, str) and _WHO.fullmatch(value) is not None
-
-
-def _is_point(value: Any) -> bool:
-    return isinstance(value, str) and _POINT.fullmatch(value) is not None
-
-
-def _is_name(value: Any) -> bool:
-    return isinstance(value, str) and _TWIN.fullmatch(value) is not None
-
-
 def _is_told(value: Any) -> bool:
     return isinstance(value, dict) and _shallow(value)
 
 
 _FIELDS: dict[str, Callable[[Any], bool]] = {
     "epoch": _is_epoch,
-    "nonce": _is_nonce,
-    "who": _is_who,
+    "nonce": partial(matches, _NONCE),
+    "who": partial(matches, _WHO),
     "told": _is_told,
-    "point": _is_point,
-    "name": _is_name,
+    "point": partial(matches, _POINT),
+    "name": partial(matches, _TWIN),
 }
 # What each question consists of, no more and no less.
 _QUESTIONS: dict[str, tuple[str, ...]] = {
@@ -141,14 +125,14 @@ def lent_image(answer: Mapping[str, Any], storage: str) -> dict[str, Any]:
     try:
         fit = (
             set(image) == {"id", "instant", "bytes_allocated", "disks", "definition"}
-            and IMAGE_ID.fullmatch(image["id"])
-            and _INSTANT.fullmatch(image["instant"])
+            and matches(IMAGE_ID, image["id"])
+            and matches(_INSTANT, image["instant"])
             and _is_size(image["bytes_allocated"])
             and image["disks"]
             and len({disk["target"] for disk in image["disks"]}) == len(image["disks"])
             and all(_is_size(disk["size_bytes"]) and disk["size_bytes"] > 0 for disk in image["disks"])
-            and all(_DIGEST.fullmatch(disk["root_digest"]) for disk in image["disks"])
-            and all(_DIGEST.fullmatch(entry["sha256"]) for entry in image["definition"])
+            and all(matches(SHA256, disk["root_digest"]) for disk in image["disks"])
+            and all(matches(SHA256, entry["sha256"]) for entry in image["definition"])
         )
         if fit:
             check_names(

@@ -11,13 +11,12 @@ from __future__ import annotations
 import argparse
 import os
 import re
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Callable
 
 from . import _at_once, _beside, _borrow, _clock, _restore_point
-from ._ask_storage import Storage, prepared, user
+from ._ask_storage import Storage, prepared, say, user
 from ._beside import Found, Twin
 from ._claim import Claim, lent_image
 from ._errors import ResilientVmError
@@ -34,10 +33,6 @@ __all__ = ["Instant", "as_typed", "main"]
 _DAYS_AGO = re.compile(r"-\d+d")
 
 
-def _say(text: str) -> None:
-    sys.stdout.write(text + "\n")
-
-
 @dataclass(frozen=True)
 class Instant:
     """One new machine on this host."""
@@ -48,7 +43,7 @@ class Instant:
     plan: Mapping[str, Any]
     storage: Storage
     run: Runner = run
-    tell: Callable[[str], object] = _say
+    tell: Callable[[str], object] = say
 
     def go(self, point: str, twin: Twin) -> None:
         """Have it run, or go on with it. Raises ResilientVmError where it can't."""
@@ -59,7 +54,7 @@ class Instant:
         path = os.path.join(self.layout.restored, twin.name)
         record = read_json(os.path.join(path, RECORD)) or {}
         found = self._look(twin, self._wish(path, {"id": record.get("image", "")}))
-        loan = _at_once.begun(self.layout) or {}
+        loan = _borrow.begun(self.layout) or {}
         # What is begun is gone on with; another day needs another name.
         image_id = record.get("image") or loan.get("image")
         self._check_same(image_id, point, twin.name)

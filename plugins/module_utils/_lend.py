@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from . import _units
-from ._borrow import DEFINITION, OVER, READY
+from ._borrow import DEFINITION, OVER, READY, begun
 from ._digests import BLOCK_SIZE, DIGEST_SIZE, ZERO, DigestFile, wrong_blocks
 from ._errors import ResilientVmError
 from ._files import fsync_directory, moment, read_json, write_json
@@ -158,12 +158,13 @@ def _unpin(layout: Layout, image_id: str) -> None:
 
 def refuse_while_lent(layout: Layout) -> None:
     """For whoever would take away what a machine still needs, at either end."""
-    loan = read_json(layout.loan)
+    loan = begun(layout)
     lent_to = [pin.purpose for pin in _loans(layout)]
-    if lent_to or (loan is not None and not loan["over"]):
+    if loan is not None:
+        lent_to.append(_LENT + loan["name"])
+    if lent_to:
         raise ResilientVmError(
-            f"an image of {layout.name} is {lent_to[0] if lent_to else _LENT + loan['name']}; wait for that, or remove "
-            "that machine, and run again"
+            f"an image of {layout.name} is {lent_to[0]}; wait for that, or remove that machine, and run again"
         )
 
 

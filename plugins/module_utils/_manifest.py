@@ -34,7 +34,7 @@ SCHEMA = 1
 XML, NVRAM, TPM = DEFINITION = ("domain.xml", "nvram.fd", "tpm.tar")
 IMAGE_ID = re.compile(r"\d{8}T\d{6}Z")
 _TARGET = re.compile(r"[A-Za-z0-9]+")
-_ROOT = re.compile(r"[0-9a-f]{64}")
+SHA256 = re.compile(r"[0-9a-f]{64}")
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 
@@ -172,14 +172,16 @@ def check_names(targets: Iterable[Any], files: Iterable[Any], where: str) -> Non
 
     Raises ResilientVmError for any other.
     """
-    strange = [name for name in targets if not _is(_TARGET, name)] + [name for name in files if name not in DEFINITION]
+    strange = [name for name in targets if not matches(_TARGET, name)] + [
+        name for name in files if name not in DEFINITION
+    ]
     if strange:
         raise ResilientVmError(f"{where} names {strange[0]!r}, which is no disk and no file of a definition")
 
 
 def check_uuid(uuid: Any, where: str) -> None:
     """Raises ResilientVmError for what is no UUID as libvirt writes it."""
-    if not _is(_UUID, uuid):
+    if not matches(_UUID, uuid):
         raise ResilientVmError(f"{where} is of machine {uuid!r}, which is no UUID")
 
 
@@ -199,11 +201,12 @@ def check_offer(offer: dict[str, Any], peer: str) -> None:
     check_uuid(uuid, what)
     if len(dict(disks)) != len(disks) or not disks or not all(_is_positive(size) for _target, size in disks):
         raise ResilientVmError(f"{what} has no disks, one of them twice, or one of no size: {disks}")
-    if not _is(IMAGE_ID, image_id) or not _is_positive(epoch):
+    if not matches(IMAGE_ID, image_id) or not _is_positive(epoch):
         raise ResilientVmError(f"{what} has id {image_id!r} and epoch {epoch!r}, which can't be")
 
 
-def _is(pattern: re.Pattern[str], value: Any) -> bool:
+def matches(pattern: re.Pattern[str], value: Any) -> bool:
+    """Whether a value that somebody else wrote is a text of that form."""
     return isinstance(value, str) and pattern.fullmatch(value) is not None
 
 
@@ -220,11 +223,11 @@ def _first_wrong(manifest: Manifest) -> str:
     """The first thing in a manifest that cannot be, or ""."""
     if manifest.schema != SCHEMA:
         return f"schema {manifest.schema!r}"
-    if not _is(IMAGE_ID, manifest.id):
+    if not matches(IMAGE_ID, manifest.id):
         return f"id {manifest.id!r}"
     if not _is_positive(manifest.epoch):
         return f"epoch {manifest.epoch!r}"
-    if not _is(_UUID, manifest.uuid):
+    if not matches(_UUID, manifest.uuid):
         return f"uuid {manifest.uuid!r}"
     if manifest.consistency not in ("filesystem", "crash", "offline"):
         return f"consistency {manifest.consistency!r}"
@@ -237,12 +240,12 @@ def _first_wrong(manifest: Manifest) -> str:
 
 
 def _wrong_in_disk(disk: Disk) -> str:
-    if not _is(_TARGET, disk.target):
+    if not matches(_TARGET, disk.target):
         return f"disk target {disk.target!r}"
     if not _is_positive(disk.size_bytes):
         return f"size of disk {disk.target}"
     if (disk.block_size, disk.digest) != (BLOCK_SIZE, ALGORITHM):
         return f"digests of disk {disk.target}"
-    if not _is(_ROOT, disk.root_digest):
+    if not matches(SHA256, disk.root_digest):
         return f"root digest of disk {disk.target}"
     return ""

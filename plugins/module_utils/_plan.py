@@ -39,12 +39,7 @@ def make_plan(
     names = sorted(set(machines.values()) - {""})
     found = {name: _machine_settings(name, variables_of(name), problems) for name in names}
     _check_apart(vm, machines, found, problems)
-    for name in values["lend_to"]:
-        if name not in (machines["production"], machines["standby"]):
-            problems.append(
-                f"resilient_vm_lend_to of {vm} names {name}, which is no host of it; name "
-                f"{machines['production']} or {machines['standby']}"
-            )
+    _check_lend_to(vm, values["lend_to"], machines, problems)
     if values["self_stop_seconds"] and values["start_unconfirmed"]:
         problems.append(
             f"resilient_vm_self_stop_seconds stops {vm} when nobody answers, and resilient_vm_start_unconfirmed starts "
@@ -130,6 +125,15 @@ def _check_apart(
                 f"{what}, {one} and {other}, both have the address {found[one]['address']}; "
                 "they must be different machines: correct ansible_host or resilient_vm_address"
             )
+
+
+def _check_lend_to(vm: str, names: Sequence[str], machines: Mapping[str, str], problems: list[str]) -> None:
+    hosts = [machines["production"], machines["standby"]]
+    problems.extend(
+        f"resilient_vm_lend_to of {vm} names {name}, which is no host of it; name {' or '.join(hosts)}"
+        for name in names
+        if name not in hosts
+    )
 
 
 def _words(part: int) -> str:

@@ -59,8 +59,8 @@ def _missing(virsh: Virsh, identity: str) -> list[str]:
 
 def stream(layout: Layout, run: Runner, sleep: Callable[[float], None] = time.sleep) -> int:
     """See the machine that was made at once last to its end; the unit's exit code."""
-    loan = _borrow.read(layout)
-    if loan is None or loan["over"]:
+    loan = _borrow.begun(layout)
+    if loan is None:
         return 0
     pull, said = Pull(layout, loan, run), ""
     while True:

@@ -106,7 +106,7 @@ def main() -> None:
         layout = Layout(given["customer"], given["vm"], given["root"])
         wish = _lend.Wish(given["image_id"], given["name"], given["peer"])
         wanted = given["state"] == "present"
-        if not module.check_mode:
+        if wanted and not module.check_mode:
             _lend.wake(layout, wish, run)
         before = _lend.examine(layout, wish, run) if wanted else _lend.lent(layout, wish)
         if before != wanted and not module.check_mode:

@@ -218,3 +218,21 @@ def check_image(store: Store, image_id: str, content: bytes, target: str = "vda"
 
 
 IDS = [f"202601{day:02d}T020000Z" for day in range(1, 30)]
+
+
+def restoring(images: Layout, layout: Layout, name: str, **more: Any) -> dict[str, Any]:
+    """What a module that makes a machine of the first image is asked for, on a host."""
+    manifest = Store(images).read(IDS[0]).manifest
+    assert manifest is not None
+    names = ("target", "size_bytes", "root_digest")
+    return {
+        "root": layout.root,
+        "customer": "acme",
+        "vm": "erp",
+        "image_id": IDS[0],
+        "name": name,
+        "disks": [{name: getattr(entry, name) for name in names} for entry in manifest.disks],
+        "definition": [{"name": entry.name, "sha256": entry.sha256} for entry in manifest.definition],
+        "reserve_bytes": 0,
+        **more,
+    }

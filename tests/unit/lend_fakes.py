@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from unit.engine_fakes import IDS, Disk, Snapshot, blocks, make_layout, transfer
+from unit.engine_fakes import IDS, Disk, Snapshot, blocks, make_layout, restoring, transfer
 from unit.libvirt_fakes import UUID, disk, domain, said
 from unit.libvirt_fakes import World as Libvirt
 
@@ -104,20 +104,7 @@ class Host:
 
     @property
     def wish(self) -> dict[str, Any]:
-        manifest = Store(self.images).read(IDS[0]).manifest
-        assert manifest is not None
-        names = ("target", "size_bytes", "root_digest")
-        return {
-            "root": self.layout.root,
-            "customer": "acme",
-            "vm": "erp",
-            "image_id": IDS[0],
-            "name": "tuesday",
-            "format": "qcow2",
-            "disks": [{name: getattr(entry, name) for name in names} for entry in manifest.disks],
-            "definition": [{"name": entry.name, "sha256": entry.sha256} for entry in manifest.definition],
-            "reserve_bytes": 0,
-        }
+        return restoring(self.images, self.layout, "tuesday", format="qcow2")
 
     @property
     def folder(self) -> Path:

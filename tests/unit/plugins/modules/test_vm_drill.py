@@ -14,7 +14,7 @@ from typing import Any
 from xml.etree import ElementTree
 
 import pytest
-from unit.engine_fakes import IDS, Disk, Snapshot, blocks, make_layout, transfer
+from unit.engine_fakes import IDS, Disk, Snapshot, blocks, make_layout, restoring, transfer
 from unit.libvirt_fakes import UUID, disk, domain, refused, said
 from unit.libvirt_fakes import World as Libvirt
 
@@ -106,20 +106,7 @@ class Host:
 
     @property
     def wish(self) -> dict[str, Any]:
-        manifest = Store(self.images).read(IDS[0]).manifest
-        assert manifest is not None
-        names = ("target", "size_bytes", "root_digest")
-        return {
-            "root": self.layout.root,
-            "customer": "acme",
-            "vm": "erp",
-            "host": "b",
-            "name": "erp-drill",
-            "image_id": IDS[0],
-            "disks": [{name: getattr(entry, name) for name in names} for entry in manifest.disks],
-            "definition": [{"name": entry.name, "sha256": entry.sha256} for entry in manifest.definition],
-            "reserve_bytes": 0,
-        }
+        return restoring(self.images, self.layout, "erp-drill", host="b")
 
     def end(self, run_module: Run, begun: dict[str, Any], **changed: Any) -> dict[str, Any]:
         named = {name: self.wish[name] for name in ("root", "customer", "vm", "host")}

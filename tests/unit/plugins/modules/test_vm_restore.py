@@ -14,14 +14,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from unit.engine_fakes import IDS, Disk, Snapshot, blocks, make_layout, transfer
+from unit.engine_fakes import IDS, Disk, Snapshot, blocks, make_layout, restoring, transfer
 from unit.libvirt_fakes import UUID, disk, domain, refused, said
 from unit.libvirt_fakes import World as Libvirt
 
 from ansible_collections.edgecloud.resilient_vm.plugins.module_utils import _beside
+from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._files import read_json, write_json
 from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._layout import Layout
 from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._offers import StoredSource
 from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._restore_store import RestoreStore
+from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._restored_files import RECORD
 from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._store import Store
 from ansible_collections.edgecloud.resilient_vm.plugins.modules import vm_restore
 
@@ -83,19 +85,7 @@ class Host:
 
     @property
     def wish(self) -> dict[str, Any]:
-        manifest = Store(self.images).read(IDS[0]).manifest
-        assert manifest is not None
-        names = ("target", "size_bytes", "root_digest")
-        return {
-            "root": self.layout.root,
-            "customer": "acme",
-            "vm": "erp",
-            "image_id": IDS[0],
-            "name": "tuesday",
-            "disks": [{name: getattr(entry, name) for name in names} for entry in manifest.disks],
-            "definition": [{"name": entry.name, "sha256": entry.sha256} for entry in manifest.definition],
-            "reserve_bytes": 0,
-        }
+        return restoring(self.images, self.layout, "tuesday")
 
 
 @pytest.fixture
@@ -171,3 +161,13 @@ def test_what_it_says_about_itself(run_module: Run, host: Host) -> None:
     done = run_module(vm_restore, host.wish)
     record = json.loads(Path(done["path"], "restored.json").read_text())
     assert (record["name"], record["uuid"], record["defined"]) == ("tuesday", done["uuid"], True)
+
+
+def test_a_run_that_was_killed_right_after_it_was_defined_is_written_down(run_module: Run, host: Host) -> None:
+    run_module(vm_restore, host.wish)
+    record = f"{host.layout.restored}/tuesday/{RECORD}"
+    write_json(record, {**read_json(record), "defined": False})
+    assert not run_module(vm_restore, {**host.wish, "start": False})["changed"]
+    run_module(vm_restore, {**host.wish, "start": True})
+    # Else its disks would be taken for those of a machine that is still to be defined, once it is not there any more.
+    assert read_json(record)["defined"]
