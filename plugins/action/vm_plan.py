@@ -15,6 +15,7 @@ from ansible.plugins.action import ActionBase
 from ansible_collections.edgecloud.resilient_vm.plugins.module_utils import _settings
 from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._errors import ResilientVmError
 from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._plan import make_plan
+from ansible_collections.edgecloud.resilient_vm.plugins.plugin_utils import _run
 
 _MACHINE_VARIABLES = (
     *(setting.variable for setting in _settings.TABLE if setting.scope != "vm"),
@@ -49,7 +50,7 @@ class ActionModule(ActionBase):
             return {**result, "failed": True, "changed": False, "msg": str(error), **error.facts}
         for sentence in _settings.unknown(variables):
             self._display.warning(f"{plan['vm']}: {sentence}")
-        return {**result, "changed": False, "plan": {**plan, "who": self._who(variables)}}
+        return {**result, "changed": False, "plan": {**plan, "who": self._who(variables)}, "begun": _run.begun()}
 
     @staticmethod
     def _who(variables: Mapping[str, Any]) -> str:

@@ -104,6 +104,13 @@ plan:
       description: What replaces the clock of each machine and, as C(localhost), of the control node; null for nothing.
       type: dict
       returned: success
+begun:
+  description:
+    - When the command began that this is a part of, in seconds since 1970 by the control node's clock.
+    - Where the system does not tell, when this task ran.
+  returned: success
+  type: float
+  sample: 1780444800.12
 problems:
   description: One sentence for each thing that is wrong.
   returned: failure

@@ -143,8 +143,8 @@ def test_it_takes_no_longer_for_a_disk_a_hundred_times_as_large(dead: Dead, caps
             f"{vm}: {mebibytes} MiB, {found.group(1)} s until it ran ({found.group(2)}), {measured:.1f} s by the clock "
             f"of QEMU's start, {grown} bytes more in use"
         )
-        # Ansible has started before it counts, and QEMU has before the machine runs.
-        assert abs(measured - float(found.group(1))) < 3.0
+        # QEMU starts a little before the machine runs and Ansible hears of it.
+        assert -0.5 < float(found.group(1)) - measured < 3.0
         assert grown < BALLAST_MIB << 19, "less than half of what its disk holds"
         disk = f"{STORE}/{vm}/running/vda.base.raw"
         assert int(dead.world.on("b", f"stat --format=%s {disk}")) == mebibytes << 20

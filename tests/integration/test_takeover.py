@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import re
 import signal
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -170,8 +171,13 @@ def test_b_takes_it_over_when_an_operator_vouches_for_a(office: Office) -> None:
     heard = ("systemd-run", "--unit=rvm-listen", "--property=StandardOutput=file:/run/rvm-heard")
     office.world.lab("exec", "c", *heard, "python3", "-c", LISTEN)
     # Red, because a step has failed; that stopped nothing.
+    typed = time.time()
     done = office.play("failover", BOOKS, expect=1, confirm=word)
     said = " ".join(done.output.split())
+    # By the clock it takes from the command until QEMU has started, a little before the machine runs.
+    found = re.search(r"recovery time: ([0-9.]+) s from the command until it ran", said)
+    assert found
+    assert float(found.group(1)) > float(on("b", f"stat --format=%.Y /run/libvirt/qemu/{BOOKS}.pid")) - typed - 0.5
     assert BOOKS_ITSELF.mac in on("c", "systemctl stop rvm-listen; cat /run/rvm-heard")
     assert f"address: nobody else at {BOOKS_ITSELF.address} on vmbr0" in said
     assert "port: its address answers after" in said

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +37,18 @@ PROBE = """
       vars:
         ansible_connection: local
         ansible_python_interpreter: "{{ ansible_playbook_python }}"
+"""
+# The first task is there before anything of the collection was run.
+BEGUN = """
+- hosts: protected_vms
+  gather_facts: false
+  tasks:
+    - ansible.builtin.set_fact:
+        first: "{{ now(utc=true).timestamp() }}"
+    - edgecloud.resilient_vm.vm_plan:
+      register: planned
+    - ansible.builtin.debug:
+        msg: "began {{ planned.begun }}, first task {{ first }}."
 """
 
 
@@ -96,6 +110,16 @@ def test_the_plan_sees_what_the_play_the_inventory_and_the_command_line_say(ansi
     assert plan["addresses"]["c"] == {"address": "127.0.0.1", "port": 3}
     said = " ".join((ran.stdout + ran.stderr).split())
     assert "resilient_vm_retention_day is no setting of this collection; resilient_vm_retention_days is" in said
+
+
+def test_a_run_began_when_its_command_was_typed(ansible: Ansible) -> None:
+    typed = time.time()
+    ran = ansible.inventory({"erp": {}}).play(BEGUN)
+    found = re.search(r"began ([0-9.]+), first task ([0-9.]+)\.", ran.stdout)
+    assert found, ran.stdout + ran.stderr
+    began, first = map(float, found.groups())
+    # A clock tick is a hundredth of a second.
+    assert typed - 0.02 <= began < first
 
 
 def test_a_daily_run_without_any_machine_ends_red_and_names_machine_and_vms(ansible: Ansible) -> None:
