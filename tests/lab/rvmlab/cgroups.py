@@ -7,12 +7,25 @@ from __future__ import annotations
 
 import errno
 import os
+import shlex
 from pathlib import Path
 
 from .config import Lab, LabError
 from .shell import until
 
-__all__ = ["enter", "freeze", "frozen", "kill_all", "make", "pid_one", "pids", "remove", "roots", "supervisor"]
+__all__ = [
+    "enter",
+    "entering",
+    "freeze",
+    "frozen",
+    "kill_all",
+    "make",
+    "pid_one",
+    "pids",
+    "remove",
+    "roots",
+    "supervisor",
+]
 
 
 def roots() -> list[Path]:
@@ -48,6 +61,12 @@ def enter(lab: Lab, name: str) -> None:
     """Move the calling process into a machine's groups, so that freezing and killing reach it too."""
     for group in groups(lab, name):
         (group / "cgroup.procs").write_text("0")
+
+
+def entering(lab: Lab, name: str) -> list[str]:
+    """Return the words that make a command that follows them a process of a machine's groups before it starts."""
+    enter_all = "".join(f"echo 0 > {shlex.quote(str(group / 'cgroup.procs'))} && " for group in groups(lab, name))
+    return ["/bin/sh", "-c", f'{enter_all}exec "$@"', "lab"]
 
 
 def pids(lab: Lab, name: str) -> list[int]:

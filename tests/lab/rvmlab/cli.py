@@ -148,10 +148,7 @@ def status(lab: Lab, _options: argparse.Namespace) -> None:
 
 def execute(lab: Lab, options: argparse.Namespace) -> int:
     """Run ``lab exec``."""
-    words = [*machine.in_machine(lab, options.host), *(options.words or ["bash", "--login"])]
-    # What is started from here must freeze and die with the machine.
-    cgroups.enter(lab, options.host)
-    return become(words)
+    return become([*machine.as_in_machine(lab, options.host), *(options.words or ["bash", "--login"])])
 
 
 def ssh(lab: Lab, options: argparse.Namespace) -> int:

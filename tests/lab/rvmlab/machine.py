@@ -28,6 +28,7 @@ __all__ = [
     "DISKS",
     "Facts",
     "attached_loops",
+    "as_in_machine",
     "create",
     "facts",
     "in_machine",
@@ -214,6 +215,11 @@ def in_machine(lab: Lab, name: str) -> list[str]:
     # The root too: on a box that is itself a chroot, the namespace's own root is not the machine's.
     program = ["nsenter", f"--target={pid}", "--all", "--root", "--"]
     return [*program, "/usr/bin/env", "--ignore-environment", "--chdir=/root", *clean]
+
+
+def as_in_machine(lab: Lab, name: str) -> list[str]:
+    """Return the words that make a command one of a machine's own processes: it freezes and dies with the machine."""
+    return [*cgroups.entering(lab, name), *in_machine(lab, name)]
 
 
 def run_in(
