@@ -20,10 +20,14 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Func
     """Modules that need nothing but machines come first: those of the others write all the time, beside all that
     follows, and have to be started again after each power cut of their host.
 
-    Where the cases of a module are one story, its soak is all of them.
+    Where the cases of a module are one story, its soak is all of them. Where several processes share the tests, a
+    module is one's, and those that share images are the same one's, so that these are made once.
     """
-    busy = {item.module for item in items if "world" in item.fixturenames}
-    items.sort(key=lambda item: item.module in busy)
+    users = {name: {item.module for item in items if name in item.fixturenames} for name in ("world", "diary", "vault")}
+    items.sort(key=lambda item: item.module in users["world"])
+    for item in items:
+        shared = [name for name in ("diary", "vault") if item.module in users[name]]
+        item.add_marker(pytest.mark.xdist_group(*(shared or [item.module.__name__])))
     if config.option.markexpr == "soak":
         for item in items:
             if getattr(item.module, "STORY", False):
