@@ -27,8 +27,8 @@ from .shell import PLAIN_ENVIRONMENT, log, run, until, write_file
 __all__ = [
     "DISKS",
     "Facts",
-    "attached_loops",
     "as_in_machine",
+    "attached_loops",
     "create",
     "facts",
     "in_machine",
