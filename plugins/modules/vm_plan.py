@@ -110,7 +110,7 @@ begun:
     - Where the system does not tell, when this task ran.
   returned: success
   type: float
-  sample: 1780444800.12
+  sample: 1796068001.682269
 problems:
   description: One sentence for each thing that is wrong.
   returned: failure
