@@ -74,7 +74,7 @@ def examine(layout: Layout, wish: Wish, now: datetime, run: Runner) -> dict[str,
     if now_is:
         _refuse_alive(layout, wish, now_is, reason)
         domain = virsh.inactive_xml(wish.uuid)
-        files = _files(layout, domain, folder, wish)
+        files = _files(layout, virsh.inactive(wish.uuid), folder, wish)
     known = {file["path"] for file in files}
     for name in sorted(os.listdir(layout.running)) if os.path.isdir(layout.running) else ():
         path = os.path.join(layout.running, name)
@@ -98,10 +98,9 @@ def _refuse_alive(layout: Layout, wish: Wish, state: str, reason: str) -> None:
         )
 
 
-def _files(layout: Layout, xml: str, folder: str, wish: Wish) -> list[dict[str, str]]:
+def _files(layout: Layout, domain: _domain.Domain, folder: str, wish: Wish) -> list[dict[str, str]]:
     """The machine's files, each with the name it gets. Devices keep theirs, and so does what was never in an image."""
     imaged, found = {disk["target"] for disk in wish.disks}, []
-    domain = _domain.parse(xml)
     places = [(disk.target, disk.source, disk.format) for disk in domain.disks if disk.target in imaged]
     if domain.nvram:
         places.append(("nvram", domain.nvram, ""))

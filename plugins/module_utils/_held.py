@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 from typing import Any
 
-from . import _domain
 from ._files import read_json
 from ._images import incoming_of
 from ._layout import Layout
@@ -38,7 +37,8 @@ def is_former(layout: Layout, run: Runner, uuid: str | None) -> bool:
     virsh = Virsh(run)
     if not uuid or not virsh.state(uuid)[0]:
         return False
-    disks = [disk for disk in _domain.parse(virsh.inactive_xml(uuid)).disks if disk.source]
+    # Of a volume whose pool is away, no path is known.
+    disks = [disk for disk in virsh.inactive(uuid).disks if disk.source or disk.type == "volume"]
     return any(os.path.dirname(disk.source) != layout.running for disk in disks)
 
 

@@ -41,14 +41,24 @@ def shut_down(virsh: Virsh, uuid: str, patience_seconds: int, sleep: Callable[[f
         sleep(1.0)
     raise ResilientVmError(
         f"domain {uuid} did not shut down within {patience_seconds} seconds (it is {virsh.state(uuid)[0]}); find out "
-        "why it does not heed its power button, or raise resilient_vm_shutdown_seconds"
+        "why it does not heed its power button, or raise resilient_vm_shutdown_seconds; should it go off later all the "
+        "same, start it again"
     )
 
 
-def start(gate: Gate, name: str, uuid: str) -> None:
-    """Open the gate of a VM that is this host's, and start it unless it runs."""
+def start(
+    gate: Gate, name: str, uuid: str, settle_seconds: int = 0, sleep: Callable[[float], None] = time.sleep
+) -> bool:
+    """Open the gate of a VM that is this host's, and start it; False when it runs.
+
+    A guest that was asked to shut down can't be asked to stay: for ``settle_seconds`` it may yet go off.
+    """
     virsh = Virsh(gate.run)
-    if virsh.state(uuid)[0] not in STOPPED:
-        return
+    while virsh.state(uuid)[0] not in STOPPED:
+        if settle_seconds <= 0:
+            return False
+        settle_seconds -= 1
+        sleep(1.0)
     gate.open(name)
     virsh.start(uuid)
+    return True

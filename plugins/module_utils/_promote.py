@@ -21,6 +21,7 @@ from xml.etree import ElementTree
 
 from . import _address, _clock, _definition, _drill, _look, _standby_xml
 from ._change import held, refuse_asked, undisturbed
+from ._domain import STOPPED
 from ._errors import ResilientVmError
 from ._files import clone_descriptor, fsync_directory, fsync_tree, moment, read_json, write_json
 from ._gate import Gate
@@ -222,6 +223,7 @@ class Promotion:
                 f"generation {name} of {self.layout.name} is of machine {manifest.uuid}, and this one is {own.uuid}; "
                 "erase that generation"
             )
+        self._refuse_another_life(manifest.uuid)
         work = self.layout.running + ".new"
         shutil.rmtree(work, ignore_errors=True)
         os.mkdir(work, 0o700)
@@ -243,6 +245,20 @@ class Promotion:
         os.rename(work, self.layout.running)
         fsync_directory(self.layout.directory)
         return record
+
+    def _refuse_another_life(self, uuid: str) -> None:
+        """The machine's TPM and saved state are this host's, whichever disks they belong to."""
+        state, reason = Virsh(self.run).state(uuid)
+        if state not in ("", *STOPPED):
+            raise ResilientVmError(
+                f"{self.layout.name} is {state} on {self.host} already, on disks that were not made of a generation; "
+                "nothing is started beside it: run the reprotect playbook"
+            )
+        if reason == "saved":
+            raise ResilientVmError(
+                f"{self.layout.name} has a saved state on {self.host}, which belongs to disks of before; throw it away "
+                f"with: virsh managedsave-remove {uuid}, and run this again"
+            )
 
     def _lay_disk(self, image: StoredImage, target: str, size_bytes: int, work: str) -> None:
         """The generation stays as it is, for a second try; the overlay counts what changes from the first minute."""

@@ -183,6 +183,11 @@ def _refuse_other_machine(virsh: _virsh.Virsh, layout: Layout, domain: str, uuid
     if uuid not in names.values():
         return False
     _refuse_running(virsh, layout, domain, uuid)
+    if virsh.state(uuid)[1] == "saved":
+        raise ResilientVmError(
+            f"domain {domain} of {layout.name} has a saved state on this host, which only stands by for it: it would "
+            f"wake up on disks that have moved on; throw it away with: virsh managedsave-remove {uuid}"
+        )
     return domain not in names
 
 

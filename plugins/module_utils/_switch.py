@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from ._domain import STOPPED
 from ._errors import refusal
 
 __all__ = ["Decision", "decide"]
@@ -60,6 +61,9 @@ def decide(
         if phase == "reprotecting":
             _refuse(_nothing_to_start(vm, hosts[active], standbys.get(active) or {}, state))
             return Decision("start", f"{vm} lives on {active}, and {standby} is made its standby", **found)
+        domain = (hosts[active].get("domain") or {}).get("state")
+        if domain in STOPPED:
+            raise refusal([f"{vm} lives on {active} already, and is {domain} there; start it there"])
         return Decision("nothing", f"{vm} lives on {active} already", **found)
     if phase != "protected":
         raise refusal(
@@ -112,7 +116,8 @@ def _not_ready(
     """What a planned change does not begin with."""
     vm, active, standby, problems = plan["vm"], state["active"], state["standby"], []
     domain = hosts[active].get("domain") or {}
-    if domain.get("state") != "running":
+    # One that is off moves as well: it may be one that this host can't start.
+    if domain.get("state") not in ("running", *STOPPED):
         problems.append(f"{vm} is {domain.get('state') or 'not there'} on {active}; start it there first")
     current = (standbys.get(standby) or {}).get("current")
     if not current or not current.get("complete") or current.get("damaged"):

@@ -147,20 +147,22 @@ class Virsh:
             raise ResilientVmError(f"virsh can't describe domain {uuid}: {_sentence(done)}")
         if not answers[4] and _NO_JOB not in done.stderr:
             raise ResilientVmError(f"virsh can't tell whether domain {uuid} has a backup job: {_sentence(done)}")
-        domain = _domain.parse(answers[0])
-        volumes = {(disk.pool, disk.volume) for disk in domain.disks if disk.type == "volume"}
-        paths = {}
-        for pool, volume in volumes:
-            paths[pool, volume] = self.call("vol-path", "--pool", pool, "--vol", volume, check=False).stdout.strip()
         state, reason = _answers.state(answers[1])
         return Facts(
-            domain=_domain.resolve_volumes(domain, paths),
+            domain=self._resolved(_domain.parse(answers[0])),
             state=state,
             reason=reason,
             sizes=_answers.sizes(answers[2]),
             checkpoints=tuple(answers[3].split()),
             job=_job(answers[4]),
         )
+
+    def _resolved(self, domain: _domain.Domain) -> _domain.Domain:
+        volumes = {(disk.pool, disk.volume) for disk in domain.disks if disk.type == "volume"}
+        paths = {}
+        for pool, volume in volumes:
+            paths[pool, volume] = self.call("vol-path", "--pool", pool, "--vol", volume, check=False).stdout.strip()
+        return _domain.resolve_volumes(domain, paths)
 
     def details(self, uuid: str, running: bool, checkpoints: Sequence[str], sized: Sequence[str]) -> Details:
         """About a domain, these checkpoints of it and what changed since some, by one process."""
@@ -203,6 +205,10 @@ class Virsh:
     def inactive_xml(self, uuid: str) -> str:
         """What the domain will be at its next start, passwords included: it has to start elsewhere."""
         return self.call("dumpxml", uuid, "--inactive", "--security-info").stdout
+
+    def inactive(self, uuid: str) -> _domain.Domain:
+        """The same, read, with the paths of storage pools' volumes."""
+        return self._resolved(_domain.parse(self.inactive_xml(uuid)))
 
     def capabilities(self) -> str:
         """XML of what this host's QEMU can run."""

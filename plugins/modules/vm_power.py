@@ -38,6 +38,12 @@ options:
     description: How long it is given to shut down, in seconds.
     type: int
     default: 120
+  settle_seconds:
+    description:
+      - With O(state=running), how long one that runs is watched, in seconds. One that was asked to shut down may heed
+        that late; it is started again then.
+    type: int
+    default: 0
 """
 
 EXAMPLES = r"""
@@ -77,6 +83,7 @@ def main() -> None:
             "uuid": {"type": "str", "required": True},
             "state": {"type": "str", "choices": ["running", "stopped"], "required": True},
             "shutdown_seconds": {"type": "int", "default": 120},
+            "settle_seconds": {"type": "int", "default": 0},
         },
         supports_check_mode=True,
     )
@@ -88,8 +95,10 @@ def main() -> None:
         was = virsh.state(uuid)[0]
         if not module.check_mode and wanted == "stopped":
             _power.shut_down(virsh, uuid, module.params["shutdown_seconds"])
-        elif not module.check_mode:
-            _power.start(Gate(run, lambda: now), layout.name, uuid)
+        elif not module.check_mode and _power.start(
+            Gate(run, lambda: now), layout.name, uuid, module.params["settle_seconds"]
+        ):
+            was = STOPPED[0] if was not in STOPPED else was
     except (ResilientVmError, OSError) as error:
         fail(module, error)
     is_now = "stopped" if was in STOPPED else "running"

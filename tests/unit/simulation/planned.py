@@ -149,8 +149,8 @@ def switchover(run: Run, goal: str) -> Steps:
     return (yield from reprotect(run))
 
 
-def _tell(run: Run, decision: Any, document: dict[str, Any]) -> Steps:
-    for follower in (decision.standby, decision.active):
+def _tell(run: Run, decision: Any, document: dict[str, Any], *followers: str) -> Steps:
+    for follower in followers or (decision.standby, decision.active):
         yield "follow | Tell the hosts"
         run.call(follower, run.world.follow, document)
 
@@ -165,9 +165,10 @@ def _change(run: Run, decision: Any, transition: str, seen: Mapping[str, Any]) -
 
 def _give_up(run: Run, decision: Any, seen: Mapping[str, Any]) -> Steps:
     document = yield from _change(run, decision, "give_up_switch", seen)
-    yield from _tell(run, decision, document)
+    yield from _tell(run, decision, document, decision.active)
     yield "give_up | Start it again"
     run.call(decision.active, product.start)
+    yield from _tell(run, decision, document, decision.standby)
 
 
 def _stays(decision: Any, error: Exception) -> Failed:

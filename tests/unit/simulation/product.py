@@ -267,7 +267,7 @@ def shut_down(machine: Machine) -> None:
 
 
 def start(machine: Machine) -> None:
-    _power.start(gate_of(machine), "acme/erp", UUID)
+    _power.start(gate_of(machine), "acme/erp", UUID, 1, lambda _seconds: None)
 
 
 class _Agent(_fence.Agent):

@@ -124,6 +124,25 @@ def test_cut_off_anywhere_it_is_ended_by_the_next_run(
     assert carry_out(host) is None
 
 
+def test_volumes_of_storage_pools_are_kept_as_files_are(host: Host, tmp_path: Path) -> None:
+    """Of one whose pool is away nobody knows where it is; the machine is not taken for a standby's all the same."""
+    volumes = [
+        disk(
+            target,
+            inside=RAW,
+            source=f"<source pool='pool' volume='{name}'/>",
+            attributes="type='volume' device='disk'",
+        )
+        for target, name in (("vda", "there"), ("vdb", "away"))
+    ]
+    defines(host, domain(*volumes))
+    host.world.answers["virsh vol-path"] = refused("error: failed to get pool")
+    host.world.answers["virsh vol-path --pool pool --vol there"] = said(f"{tmp_path}/images/vda.raw\n")
+    assert carry_out(host) == ["vda"]
+    assert sorted(os.listdir(tmp_path / "images")) == ["swap.raw", "vda.raw.before-e1"]
+    assert host.world.asked("virsh undefine") == ["virsh undefine"]
+
+
 def test_what_a_takeover_made_there_is_moved_as_a_whole(host: Host) -> None:
     running = Path(host.layout.running)
     running.mkdir()

@@ -66,6 +66,18 @@ def test_only_one_that_is_off_is_started() -> None:
     assert world.asked("virsh start") == ["virsh start"]
 
 
+def test_one_that_heeds_it_late_is_started_again() -> None:
+    """What it was asked can't be taken back."""
+    world, slept = World({"virsh domstate": [ON, ON, OFF], "virsh start": said()}), []
+    gate: Any = Gate(world)
+    assert _power.start(gate, "acme/erp", UUID, 5, slept.append)
+    assert len(slept) == 2 and world.asked("virsh start") == ["virsh start"]
+    on, slept = World({"virsh domstate": ON}), []
+    stubborn: Any = Gate(on)
+    assert not _power.start(stubborn, "acme/erp", UUID, 5, slept.append)
+    assert len(slept) == 5
+
+
 def test_none_is_started_whose_gate_stays_closed() -> None:
     world = World({"virsh domstate": OFF})
     gate: Any = Gate(world, refuses=True)

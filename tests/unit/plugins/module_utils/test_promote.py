@@ -156,6 +156,24 @@ def test_it_is_not_started_where_another_has_its_address(
     assert not [words for words in world.calls if "start" in words]
 
 
+@pytest.mark.parametrize(
+    ("state", "sentence"),
+    [("running (booted)", "erp is running on b already"), ("shut off (saved)", "virsh managedsave-remove")],
+)
+def test_nothing_is_made_of_a_generation_beside_another_life_of_the_machine(
+    host: Layout, state: str, sentence: str
+) -> None:
+    """Its TPM would be put back to the generation's while it runs."""
+    made = make_layout(Path(host.root), "generations")
+    transfer(Snapshot(IDS[0], [Disk("vda", blocks(2))], None), Store(made, "generations"))
+    os.symlink(f"generations/{IDS[0]}", made.current)
+    holds(host, replace(STATE, active="b", standby="a", epoch=2, uuid=None))
+    asked = replace(promotion(host), run=World({"virsh domstate": said(state)}), gate=Open())
+    with pytest.raises(ResilientVmError, match=sentence):
+        asked.carry_out()
+    assert not os.path.lexists(host.running) and not os.path.lexists(host.running + ".new")
+
+
 class Open:
     """A gate that lets everything through."""
 

@@ -135,6 +135,11 @@ def _runs(host: Host) -> None:
     host.world.answers["virsh domstate"] = said("running (booted)")
 
 
+def _saved(host: Host) -> None:
+    defined(host)
+    host.world.answers["virsh domstate"] = said("shut off (saved)")
+
+
 def _other(host: Host) -> None:
     defined(host, uuid=UUID.replace("3", "4"))
 
@@ -157,6 +162,7 @@ def _bad_block(host: Host) -> None:
         (_active, {}, r"b is the active host of acme/erp"),
         (_unknown, {}, r"knows nothing of acme/erp; run the site playbook"),
         (_runs, {}, r"is running on this host, which only stands by"),
+        (_saved, {}, r"has a saved state on this host, .* virsh managedsave-remove"),
         (_other, {}, r"another machine than acme/erp"),
     ],
 )

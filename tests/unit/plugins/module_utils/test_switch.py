@@ -106,7 +106,12 @@ def test_it_never_begins_a_step_that_the_table_has_not(to: str | None, phase: st
         ({"c": {"state": None}}, "erp has no state document on c"),
         ({"b": {"state": {**STATE, "epoch": 2, "active": "b"}}}, "b holds epoch 2 of erp with b active"),
         ({"a": {"version": None}}, "the mover on a is missing"),
-        ({"a": {"domain": {"exists": True, "state": "shut off"}}}, "erp is shut off on a; start it there first"),
+        ({"a": {"domain": {"exists": False, "state": None}}}, "erp is not there on a; start it there first"),
+        ({"a": {"domain": {"exists": True, "state": "paused"}}}, "erp is paused on a; start it there first"),
+        (
+            {"to": "a", "a": {"domain": {"exists": True, "state": "shut off"}}},
+            "erp lives on a already, and is shut off",
+        ),
         ({"b": {"domain": {"exists": True, "state": "running"}}}, "erp runs on b, which only stands by for it"),
         ({"standby": {"current": None}}, "b holds no whole generation of erp; run the daily playbook first"),
         ({"standby": {"unfit": ["no bridge"]}}, "b could not start erp: no bridge"),
@@ -116,6 +121,10 @@ def test_what_is_in_the_way_is_said_first(given_: dict[str, Any], sentence: str)
     with pytest.raises(ResilientVmError) as refusal:
         asked(**given_)
     assert sentence in str(refusal.value)
+
+
+def test_one_that_its_host_can_not_start_moves_as_well() -> None:
+    assert asked("b", a={"domain": {"exists": True, "state": "shut off"}}).action == "switch"
 
 
 def test_giving_up_needs_nothing_of_the_other_host() -> None:
