@@ -8,11 +8,31 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from integration.diary import DAYS, DIARY, ODD, Diary
 from integration.vault import VM, Vault
 from integration.world import ROOT, World
+
+# Files whose tests read the same images, which are made once where one process has them all.
+_TOGETHER = {
+    **dict.fromkeys(("test_instant.py", "test_restore.py", "test_restore_files.py"), "diary"),
+    **dict.fromkeys(("test_campaign.py", "test_kill.py", "test_pin.py", "test_verify.py"), "vault"),
+}
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Where several processes share the tests (pytest -n), a file is one's, and so are those that belong together."""
+    from xdist.scheduler import LoadFileScheduling
+
+    class Together(LoadFileScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            file: str = super()._split_scope(nodeid)
+            return _TOGETHER.get(Path(file).name, file)
+
+    return Together(config, log)
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -20,14 +40,10 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Func
     """Modules that need nothing but machines come first: those of the others write all the time, beside all that
     follows, and have to be started again after each power cut of their host.
 
-    Where the cases of a module are one story, its soak is all of them. Where several processes share the tests, a
-    module is one's, and those that share images are the same one's, so that these are made once.
+    Where the cases of a module are one story, its soak is all of them.
     """
-    users = {name: {item.module for item in items if name in item.fixturenames} for name in ("world", "diary", "vault")}
-    items.sort(key=lambda item: item.module in users["world"])
-    for item in items:
-        shared = [name for name in ("diary", "vault") if item.module in users[name]]
-        item.add_marker(pytest.mark.xdist_group(*(shared or [item.module.__name__])))
+    busy = {item.module for item in items if "world" in item.fixturenames}
+    items.sort(key=lambda item: item.module in busy)
     if config.option.markexpr == "soak":
         for item in items:
             if getattr(item.module, "STORY", False):

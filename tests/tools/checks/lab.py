@@ -23,7 +23,7 @@ _INTEGRATION = ROOT / "tests/integration"
 _EXTENSIONS = ROOT / "extensions"
 # A file's tests on machines of their own beside another file's: one playbook after the other leaves a third of two
 # processors idle. In the order in which they stand, and together as conftest.py says, which has reasons for both.
-_SIDE_BY_SIDE = ("-v", "-n", "2", "--dist", "loadgroup", "--no-loadscope-reorder")
+_SIDE_BY_SIDE = ("-v", "-n", "2", "--dist", "loadfile", "--no-loadscope-reorder")
 
 
 def _has_tests() -> bool:
