@@ -137,6 +137,36 @@ def test_it_goes_to_and_fro_and_nothing_is_lost(ferry: Ferry) -> None:
 
 
 @pytest.mark.soak
+def test_one_that_is_off_is_not_left_off_and_moves(ferry: Ferry) -> None:
+    """Its host may be the one that can't start it."""
+    [here] = ferry.running()
+    there = "a" if here == "b" else "b"
+    ferry.world.on(here, f"virsh destroy {MOVER}")
+    said = " ".join(ferry.switch(here, expect=1).output.split())
+    assert f"{MOVER} lives on {here} already, and is shut off there; start it there" in said
+    ferry.switch(there)
+    assert ferry.running() == [there]
+
+
+@pytest.mark.soak
+def test_where_the_other_host_goes_down_in_the_middle_it_is_started_again(ferry: Ferry) -> None:
+    [here], world = ferry.running(), ferry.world
+    there = "a" if here == "b" else "b"
+    active, phase, epoch = ferry.state("c")
+    process = world.start_play("switchover", "--limit", MOVER, inventory=[ferry.inventory], switch_to=there)
+    world.wait_until(lambda: ferry.running() == [], 240, "it has been shut down")
+    world.lab("crash", there)
+    output = " ".join(process.communicate(timeout=600)[0].split())
+    world.lab("up", there)
+    assert process.returncode != 0
+    assert f"{there} does not hold what {here} had when {MOVER} was shut down; run it again" in output
+    assert world.on(here, f"virsh domstate {MOVER}") == "running" and ferry.state("c") == (active, phase, epoch)
+    # Told, and brought up to date, by the next run.
+    ferry.play("daily")
+    assert {ferry.state(host) for host in "abc"} == {(active, phase, epoch)}
+
+
+@pytest.mark.soak
 def test_one_that_does_not_shut_down_stays_where_it_was(ferry: Ferry) -> None:
     """The last one: libvirt waits a minute for an agent that was told to shut its guest down."""
     [here], (active, phase, epoch) = ferry.running(), ferry.state("c")
