@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from . import _drill, _journal, _lend
+from . import _drill, _journal, _lend, _step_record
 from ._doors import Peer, machine_name, merge_authorized, merge_known_hosts, public_key
 from ._errors import ResilientVmError
 from ._files import locked, read_json, reflink_works, waited
@@ -366,8 +366,9 @@ class Protection:
             layout.loan_lock,
             layout.run,
         ]
-        # What vm_standby remembers of a definition, on a host that has since become the active one.
-        gone.append(os.path.join(layout.directory, "standby.json"))
+        # What is remembered of a definition, on a host that has since become the active one, and of steps of an epoch
+        # that the VM's next life has again.
+        gone += [os.path.join(layout.directory, name) for name in ("standby.json", _step_record.RECORD)]
         if erase_images or not os.path.isdir(images) or not os.listdir(images):
             gone += [layout.current, images, layout.drills, layout.journal]
         else:

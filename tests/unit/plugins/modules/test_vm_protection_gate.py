@@ -107,3 +107,13 @@ def test_what_a_takeover_alone_needs_is_roots_on_every_machine(tmp_path: Path, p
     assert not world.do()["changed"], "who does not know it leaves it alone"
     world.do(state="absent")
     assert not path.exists()
+
+
+def test_steps_of_an_earlier_life_are_not_taken_for_those_of_the_next(hypervisor: World) -> None:
+    """Its epochs begin at 1 again: a takeover's steps would count as done."""
+    hypervisor.do()
+    record = hypervisor.root / "acme/erp/steps.json"
+    record.write_text('{"epoch": 2, "move": "failover", "steps": [{"name": "dns", "done": true}]}')
+    hypervisor.do(state="absent")
+    hypervisor.do()
+    assert not record.exists()
