@@ -182,8 +182,7 @@ def _refuse_other_machine(virsh: _virsh.Virsh, layout: Layout, domain: str, uuid
         )
     if uuid not in names.values():
         return False
-    _refuse_running(virsh, layout, domain, uuid)
-    if virsh.state(uuid)[1] == "saved":
+    if _refuse_running(virsh, layout, domain, uuid) == "saved":
         raise ResilientVmError(
             f"domain {domain} of {layout.name} has a saved state on this host, which only stands by for it: it would "
             f"wake up on disks that have moved on; throw it away with: virsh managedsave-remove {uuid}"
@@ -191,14 +190,16 @@ def _refuse_other_machine(virsh: _virsh.Virsh, layout: Layout, domain: str, uuid
     return domain not in names
 
 
-def _refuse_running(virsh: _virsh.Virsh, layout: Layout, domain: str, uuid: str) -> None:
-    state = virsh.state(uuid)[0]
+def _refuse_running(virsh: _virsh.Virsh, layout: Layout, domain: str, uuid: str) -> str:
+    """Why it is off."""
+    state, reason = virsh.state(uuid)
     if state not in STOPPED:
         raise ResilientVmError(
             f"domain {domain} of {layout.name} is {state} on this host, which only stands by for it; shut it down, or "
             "find out which of the two is the right one",
             state=state,
         )
+    return reason
 
 
 def _refuse_read(layout: Layout, images: list[StoredImage]) -> None:
