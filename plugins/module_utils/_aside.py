@@ -68,20 +68,20 @@ def examine(layout: Layout, wish: Wish, now: datetime, run: Runner) -> dict[str,
     if not is_former(layout, run, wish.uuid):
         return None
     virsh = Virsh(run)
-    domain = ""
+    domain = None
     files: list[dict[str, str]] = []
     now_is, reason = virsh.state(wish.uuid)
     if now_is:
         _refuse_alive(layout, wish, now_is, reason)
-        domain = virsh.inactive_xml(wish.uuid)
-        files = _files(layout, virsh.inactive(wish.uuid), folder, wish)
+        domain = virsh.inactive(wish.uuid)
+        files = _files(layout, domain, folder, wish)
     known = {file["path"] for file in files}
     for name in sorted(os.listdir(layout.running)) if os.path.isdir(layout.running) else ():
         path = os.path.join(layout.running, name)
         if path not in known:
             files.append({"target": name, "path": path, "format": "", "aside": os.path.join(folder, _RUNNING, name)})
     _check_room(layout, wish)
-    return {"epoch": wish.epoch, "when": _clock.iso(now), "domain": bool(domain), "files": files, "done": False}
+    return {"epoch": wish.epoch, "when": _clock.iso(now), "domain": domain is not None, "files": files, "done": False}
 
 
 def _refuse_alive(layout: Layout, wish: Wish, state: str, reason: str) -> None:
@@ -91,11 +91,7 @@ def _refuse_alive(layout: Layout, wish: Wish, state: str, reason: str) -> None:
             "written there since stays on its disks), and run reprotect again",
             state=state,
         )
-    if reason == "saved":
-        raise ResilientVmError(
-            f"{layout.vm} has a saved state on {wish.host}, which belongs to disks of before; throw it away with: "
-            f"virsh managedsave-remove {wish.uuid}"
-        )
+    _domain.refuse_saved(layout.name, wish.uuid, reason)
 
 
 def _files(layout: Layout, domain: _domain.Domain, folder: str, wish: Wish) -> list[dict[str, str]]:

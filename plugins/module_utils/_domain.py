@@ -11,7 +11,7 @@ from xml.etree import ElementTree
 
 from ._errors import ResilientVmError
 
-__all__ = ["STOPPED", "Device", "Disk", "Domain", "Selection", "parse", "resolve_volumes", "select"]
+__all__ = ["STOPPED", "Device", "Disk", "Domain", "Selection", "parse", "refuse_saved", "resolve_volumes", "select"]
 
 # What virsh calls a domain that is defined and doesn't run.
 STOPPED = ("shut off", "crashed")
@@ -181,6 +181,15 @@ def _hostdev_name(node: ElementTree.Element) -> str:
 
 def _hexadecimal(node: ElementTree.Element, attribute: str, width: int) -> str:
     return f"{int(node.get(attribute, '0'), 16):0{width}x}"
+
+
+def refuse_saved(name: str, uuid: str, reason: str) -> None:
+    """Of a machine whose disks go on elsewhere. ``reason`` is libvirt's, for what state it is in."""
+    if reason == "saved":
+        raise ResilientVmError(
+            f"{name} has a saved state on this host, which belongs to disks of before and would wake up on others; "
+            f"throw it away with: virsh managedsave-remove {uuid}, and run this again"
+        )
 
 
 def resolve_volumes(domain: Domain, paths: Mapping[tuple[str, str], str]) -> Domain:

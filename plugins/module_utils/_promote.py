@@ -21,7 +21,7 @@ from xml.etree import ElementTree
 
 from . import _address, _clock, _definition, _drill, _look, _standby_xml
 from ._change import held, refuse_asked, undisturbed
-from ._domain import STOPPED
+from ._domain import STOPPED, refuse_saved
 from ._errors import ResilientVmError
 from ._files import clone_descriptor, fsync_directory, fsync_tree, moment, read_json, write_json
 from ._gate import Gate
@@ -254,11 +254,7 @@ class Promotion:
                 f"{self.layout.name} is {state} on {self.host} already, on disks that were not made of a generation; "
                 "nothing is started beside it: run the reprotect playbook"
             )
-        if reason == "saved":
-            raise ResilientVmError(
-                f"{self.layout.name} has a saved state on {self.host}, which belongs to disks of before; throw it away "
-                f"with: virsh managedsave-remove {uuid}, and run this again"
-            )
+        refuse_saved(self.layout.name, uuid, reason)
 
     def _lay_disk(self, image: StoredImage, target: str, size_bytes: int, work: str) -> None:
         """The generation stays as it is, for a second try; the overlay counts what changes from the first minute."""

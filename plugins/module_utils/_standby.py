@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from . import _definition, _standby_xml, _units, _virsh
-from ._domain import STOPPED
+from ._domain import STOPPED, refuse_saved
 from ._errors import ResilientVmError
 from ._files import fsync_directory, locked, read_json, write_json
 from ._held import current_id
@@ -182,16 +182,12 @@ def _refuse_other_machine(virsh: _virsh.Virsh, layout: Layout, domain: str, uuid
         )
     if uuid not in names.values():
         return False
-    if _refuse_running(virsh, layout, domain, uuid) == "saved":
-        raise ResilientVmError(
-            f"domain {domain} of {layout.name} has a saved state on this host, which only stands by for it: it would "
-            f"wake up on disks that have moved on; throw it away with: virsh managedsave-remove {uuid}"
-        )
+    refuse_saved(layout.name, uuid, _refuse_running(virsh, layout, domain, uuid))
     return domain not in names
 
 
 def _refuse_running(virsh: _virsh.Virsh, layout: Layout, domain: str, uuid: str) -> str:
-    """Why it is off."""
+    """Why it is off, in libvirt's word."""
     state, reason = virsh.state(uuid)
     if state not in STOPPED:
         raise ResilientVmError(

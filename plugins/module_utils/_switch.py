@@ -61,9 +61,8 @@ def decide(
         if phase == "reprotecting":
             _refuse(_nothing_to_start(vm, hosts[active], standbys.get(active) or {}, state))
             return Decision("start", f"{vm} lives on {active}, and {standby} is made its standby", **found)
-        domain = (hosts[active].get("domain") or {}).get("state")
-        if domain in STOPPED:
-            raise refusal([f"{vm} lives on {active} already, and is {domain} there; start it there"])
+        if _is(hosts[active]) in STOPPED:
+            raise refusal([f"{vm} lives on {active} already, and is {_is(hosts[active])} there; start it there"])
         return Decision("nothing", f"{vm} lives on {active} already", **found)
     if phase != "protected":
         raise refusal(
@@ -98,8 +97,7 @@ def _unfit(
         told = hosts[name].get("version")
         if not told or (version and told.split()[0] != version):
             problems.append(f"the mover on {name} is {told or 'missing'}, not this collection's; {_SITE}")
-    domain = hosts[state["standby"]].get("domain") or {}
-    if domain.get("state") == "running":
+    if _is(hosts[state["standby"]]) == "running":
         problems.append(f"{vm} runs on {state['standby']}, which only stands by for it; shut it down there")
     held = standbys.get(state["standby"]) or {}
     if not plan["despite_findings"]:
@@ -115,10 +113,9 @@ def _not_ready(
 ) -> list[str]:
     """What a planned change does not begin with."""
     vm, active, standby, problems = plan["vm"], state["active"], state["standby"], []
-    domain = hosts[active].get("domain") or {}
     # One that is off moves as well: it may be one that this host can't start.
-    if domain.get("state") not in ("running", *STOPPED):
-        problems.append(f"{vm} is {domain.get('state') or 'not there'} on {active}; start it there first")
+    if _is(hosts[active]) not in ("running", *STOPPED):
+        problems.append(f"{vm} is {_is(hosts[active]) or 'not there'} on {active}; start it there first")
     current = (standbys.get(standby) or {}).get("current")
     if not current or not current.get("complete") or current.get("damaged"):
         problems.append(f"{standby} holds no whole generation of {vm}; run the daily playbook first")
@@ -131,12 +128,18 @@ def _nothing_to_start(vm: str, host: Mapping[str, Any], held: Mapping[str, Any],
     """
     current = held.get("current")
     fit = current and current["epoch"] > state["epoch"] - 3
-    if fit or (host.get("domain") or {}).get("state") == "running":
+    if fit or _is(host) == "running":
         return []
     return [
         f"{state['active']} holds no generation that {vm} could be started from after a planned change of hosts; where "
         "failover_undo was cut off, run that again"
     ]
+
+
+def _is(host: Mapping[str, Any]) -> str | None:
+    """What the VM's machine is on a host, in libvirt's words."""
+    domain: Mapping[str, Any] = host.get("domain") or {}
+    return domain.get("state")
 
 
 def _refuse(problems: list[str]) -> None:

@@ -93,15 +93,15 @@ def main() -> None:
         layout = Layout(module.params["customer"], module.params["vm"], module.params["root"])
         now = _clock.now(module.params["now"])
         was = virsh.state(uuid)[0]
+        started = False
         if not module.check_mode and wanted == "stopped":
             _power.shut_down(virsh, uuid, module.params["shutdown_seconds"])
-        elif not module.check_mode and _power.start(
-            Gate(run, lambda: now), layout.name, uuid, module.params["settle_seconds"]
-        ):
-            was = STOPPED[0] if was not in STOPPED else was
+        elif not module.check_mode:
+            started = _power.start(Gate(run, lambda: now), layout.name, uuid, module.params["settle_seconds"])
     except (ResilientVmError, OSError) as error:
         fail(module, error)
-    is_now = "stopped" if was in STOPPED else "running"
+    # One that went off after the look was started, too.
+    is_now = "stopped" if started or was in STOPPED else "running"
     module.exit_json(changed=is_now != wanted, was=was, diff={"before": {"state": is_now}, "after": {"state": wanted}})
 
 

@@ -103,7 +103,7 @@ class World:
     def lab_process(self, *words: str) -> subprocess.Popen[str]:
         """A command of the lab that goes on beside the test until its input is closed."""
         return subprocess.Popen(
-            [ROOT / "tests/lab/lab", *words],
+            self._lab_command(words),
             env=self.environment,
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
