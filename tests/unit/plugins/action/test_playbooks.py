@@ -131,6 +131,7 @@ def test_a_daily_run_without_any_machine_ends_red_and_names_machine_and_vms(ansi
     assert "FAILED: resilient_vm_retention_days of pos is 'two weeks'" in ran.stdout
     assert "2 of 2 VMs failed: erp, pos" in ran.stdout
     assert "unreachable=1" not in ran.stdout
+    assert "undefined" not in ran.stdout + ran.stderr
 
 
 def test_a_machine_out_of_reach_does_not_need_the_machine_in_the_limit(ansible: Ansible) -> None:
@@ -145,6 +146,8 @@ def test_a_sliced_inventory_stops_before_anything_is_asked(ansible: Ansible) -> 
     assert ran.returncode == 2
     assert "group backup_storage of this inventory has no machine, and erp needs one" in ran.stdout
     assert "can't be reached" not in ran.stdout
+    # Nor does Ansible complain of tasks that have nothing to do.
+    assert "undefined" not in ran.stdout + ran.stderr
 
 
 def test_a_run_that_names_no_vm_is_red(ansible: Ansible) -> None:
