@@ -10,7 +10,7 @@ import os
 import re
 import sys
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -226,24 +226,32 @@ class Gate:
     def after_a_boot(self, entry: Entry) -> str:
         """Why the gate of a VM that is active here would stay closed if this host booted now, or ""."""
         state = State.from_json(read_json(entry.state), entry.state)
-        is_open, _final, why = self._verdict(entry, state)
+        # Every night, and as a rule both have to be asked: at once, since each costs a connection.
+        with ThreadPoolExecutor(max(1, len(entry.ask))) as several:
+            said = dict(zip(entry.ask, several.map(lambda place: self._ask(entry, place), entry.ask)))
+        is_open, _final, why = self._verdict(entry, state, said)
         return "" if is_open else why
 
-    def _verdict(self, entry: Entry, own: State) -> tuple[bool, bool, str]:
-        return verdict(own, self.answers(entry, own), entry.start_unconfirmed, entry.lost)
+    def _verdict(self, entry: Entry, own: State, said: Mapping[Place, Answer] | None = None) -> tuple[bool, bool, str]:
+        return verdict(own, self.answers(entry, own, said), entry.start_unconfirmed, entry.lost)
 
-    def answers(self, entry: Entry, own: State) -> list[Answer]:
-        """What the machines that know of a VM say of it, asked in turn until one of them settles it."""
-        beyond = {} if self.beyond is None else self.beyond
+    def answers(self, entry: Entry, own: State, said: Mapping[Place, Answer] | None = None) -> list[Answer]:
+        """What the machines that know of a VM say of it, asked in turn until one of them settles it; where all were
+        asked already, what they ``said``."""
         answers: list[Answer] = []
         for place in entry.ask:
-            answer = beyond.get(place) or ask(entry, place, self.run, self.configuration)
+            answer = self._ask(entry, place) if said is None else said[place]
             answers.append(answer)
-            if answer.no_way:
-                beyond[place] = answer
             if answer.epoch is not None and (answer.epoch > own.epoch or _suffice(own, answers[-1:])):
                 break
         return answers
+
+    def _ask(self, entry: Entry, place: Place) -> Answer:
+        beyond = {} if self.beyond is None else self.beyond
+        answer = beyond.get(place) or ask(entry, place, self.run, self.configuration)
+        if answer.no_way:
+            beyond[place] = answer
+        return answer
 
     # starting with the host
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import threading
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from unit.gate_fakes import OWN, UUID, World
 
 from ansible_collections.edgecloud.resilient_vm.plugins.module_utils import _gate, _registry
 from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._gate import Answer
+from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._process import Completed
 from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._registry import PROBE
 from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._transitions import PHASES, named
 
@@ -182,6 +184,25 @@ def test_where_nobody_stands_by_the_storage_alone_is_asked(world: World) -> None
     world.answers = {"192.0.2.13": "3 a failed_over\n"}
     assert world.boot_unit() == 0
     assert world.asked == ["192.0.2.13"] and world.running == {UUID}
+
+
+def test_before_a_boot_both_are_asked_at_once(world: World) -> None:
+    met = threading.Barrier(2, timeout=10)
+
+    def run(argv: list[str], **options: Any) -> Completed:
+        met.wait()
+        return world.run(argv, **options)
+
+    entry = world.gate.registry.read()[0][0]
+    assert replace(world.gate, run=run).after_a_boot(entry) == ""
+    assert sorted(world.asked) == ["192.0.2.12", "192.0.2.13"]
+
+
+def test_before_a_boot_the_storage_alone_is_believed_as_after_it(world: World) -> None:
+    """The other host, where nobody stands by, may not have heard of anything yet."""
+    world.answers = {"192.0.2.13": "3 a failed_over\n", "192.0.2.12": "2 b protected\n"}
+    assert world.gate.after_a_boot(world.gate.registry.read()[0][0]) == ""
+    assert world.boot_unit() == 0 and world.running == {UUID}
 
 
 def test_a_host_that_is_gone_for_good_is_not_waited_for(world: World) -> None:
