@@ -16,7 +16,7 @@ import struct
 from collections.abc import Iterator, Sequence
 
 from ._errors import ResilientVmError
-from ._files import data_ranges, zero_range
+from ._files import begin_writeback, data_ranges, zero_range
 
 __all__ = [
     "ALGORITHM",
@@ -68,7 +68,8 @@ def block_count(size_bytes: int) -> int:
 
 def block_digest(block: bytes | memoryview) -> bytes:
     """The 32 bytes that stand for one block (at most BLOCK_SIZE bytes)."""
-    if block == (_ZEROS if len(block) == BLOCK_SIZE else _ZEROS[: len(block)]):
+    # Python compares a view item by item, which takes three times as long as hashing it: a copy of it is quicker.
+    if not any(block[:1]) and bytes(block) == (_ZEROS if len(block) == BLOCK_SIZE else _ZEROS[: len(block)]):
         return ZERO
     return hashlib.sha256(block).digest()
 
@@ -165,6 +166,10 @@ class DigestFile:
     def close(self) -> None:
         os.close(self._descriptor)
 
+    def begin_writeback(self) -> None:
+        """Have the kernel begin to write it to the disk."""
+        begin_writeback(self._descriptor)
+
     def read(self, first_block: int, count: int) -> bytes:
         """Digests of count blocks, 32 bytes each."""
         wanted = count * DIGEST_SIZE
@@ -225,18 +230,29 @@ def differing_blocks(old: DigestFile | None, new: DigestFile) -> Iterator[tuple[
         mine = new.read(first, count)
         overlap = 0 if old is None else max(0, min(count, old.blocks - first))
         theirs = (old.read(first, overlap) if old is not None and overlap else b"").ljust(len(mine), b"\0")
-        if mine == theirs:
+        yield from _differing(mine, theirs, first)
+
+
+# Runs of so many equal digests are passed over at once: looked at one by one, a disk of 1 TiB took seconds.
+_STRIDE = 32 * DIGEST_SIZE
+
+
+def _differing(mine: bytes, theirs: bytes, first: int) -> Iterator[tuple[int, int]]:
+    """(first block, count) of the digests that differ in two rows of them; the rows begin with block ``first``."""
+    if mine == theirs:
+        return
+    start = None
+    for stride in range(0, len(mine), _STRIDE):
+        if start is None and mine[stride : stride + _STRIDE] == theirs[stride : stride + _STRIDE]:
             continue
-        start = None
-        for index in range(count):
-            place = slice(index * DIGEST_SIZE, (index + 1) * DIGEST_SIZE)
-            if mine[place] != theirs[place]:
-                start = index if start is None else start
+        for at in range(stride, min(stride + _STRIDE, len(mine)), DIGEST_SIZE):
+            if mine[at : at + DIGEST_SIZE] != theirs[at : at + DIGEST_SIZE]:
+                start = at if start is None else start
             elif start is not None:
-                yield first + start, index - start
+                yield first + start // DIGEST_SIZE, (at - start) // DIGEST_SIZE
                 start = None
-        if start is not None:
-            yield first + start, count - start
+    if start is not None:
+        yield first + start // DIGEST_SIZE, (len(mine) - start) // DIGEST_SIZE
 
 
 def _union(old: DigestFile | None, new: DigestFile) -> Iterator[tuple[int, int]]:

@@ -23,11 +23,13 @@ from ._errors import ResilientVmError
 
 __all__ = [
     "as_owner_of",
+    "begin_writeback",
     "clone_descriptor",
     "clone_file",
     "data_ranges",
     "fsync_directory",
     "fsync_tree",
+    "json_text",
     "locked",
     "moment",
     "read_json",
@@ -37,11 +39,14 @@ __all__ = [
     "waited",
     "write_atomic",
     "write_json",
+    "write_unsynced",
     "zero_range",
 ]
 
 # Of a lock that is held for moments: somebody publishes an image, or erases a few.
 _LOCK_TRIES, _LOCK_PAUSE_SECONDS = 50, 0.2
+# linux/fs.h: SYNC_FILE_RANGE_WRITE
+_BEGIN_WRITEBACK = 2
 # linux/fs.h: _IOW(0x94, 9, int)
 _FICLONE = 0x40049409
 # linux/fs.h: FS_IOC_FSGETXATTR, FS_IOC_FSSETXATTR, their struct fsxattr (flags, extsize, nextents, projid, cowextsize,
@@ -115,9 +120,22 @@ def write_atomic(path: str, data: bytes, mode: int = 0o640, owner: tuple[int, in
     fsync_directory(folder)
 
 
+def write_unsynced(path: str, data: bytes) -> None:
+    """Write a file in a folder that nobody reads before fsync_tree has brought all of it to the disk."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o640)
+    with os.fdopen(descriptor, "wb") as stream:
+        os.fchmod(stream.fileno(), 0o640)
+        stream.write(data)
+
+
 def write_json(path: str, value: Any, mode: int = 0o640, owner: tuple[int, int] | None = None) -> None:
     """Like write_atomic, for a JSON document with sorted keys."""
-    write_atomic(path, (json.dumps(value, indent=2, sort_keys=True) + "\n").encode(), mode, owner)
+    write_atomic(path, json_text(value), mode, owner)
+
+
+def json_text(value: Any) -> bytes:
+    """A JSON document as it is written to files."""
+    return (json.dumps(value, indent=2, sort_keys=True) + "\n").encode()
 
 
 def _plain(path: str) -> IO[bytes]:
@@ -314,3 +332,11 @@ def remove_tree(path: str) -> None:
         fsync_directory(folder)
     shutil.rmtree(hidden)
     fsync_directory(folder)
+
+
+def begin_writeback(descriptor: int) -> None:
+    """Have the kernel begin to write what a file holds that is not on the disk yet, and wait for nothing."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.sync_file_range(ctypes.c_int(descriptor), ctypes.c_long(0), ctypes.c_long(0), _BEGIN_WRITEBACK) != 0:
+        code = ctypes.get_errno()
+        raise OSError(code, os.strerror(code))

@@ -22,13 +22,24 @@ from ._digests import (
     wrong_blocks,
 )
 from ._errors import ResilientVmError
-from ._files import clone_file, data_ranges, fsync_directory, read_json, remove_tree, write_json, zero_range
+from ._files import (
+    begin_writeback,
+    clone_file,
+    data_ranges,
+    fsync_directory,
+    read_json,
+    remove_tree,
+    write_json,
+    zero_range,
+)
 from ._manifest import IMAGE_ID, Disk
 from ._store import Store, StoredImage
 
 __all__ = ["Incoming", "IncomingDisk", "boot_id", "write_record"]
 
 _RECORD = "transfer.json"
+# The kernel keeps up to a tenth of the memory before it writes any of it: all that would be waited for at the end.
+_BEHIND_BYTES = 16 << 20
 # Digests of scattered blocks are written a few bytes here and there.
 _DIGESTS_STEP = 4096
 _NO_REFLINK = (errno.EOPNOTSUPP, errno.EXDEV, errno.EINVAL, errno.ENOTTY)
@@ -59,6 +70,7 @@ class IncomingDisk:
         self.digests = DigestFile(self.digests_path, size_bytes, writable=True)
         self.resumed = False
         self.resumed_bytes = 0
+        self._behind = 0
 
     def close(self) -> None:
         os.close(self._descriptor)
@@ -81,6 +93,15 @@ class IncomingDisk:
         while view:
             written = os.pwrite(self._descriptor, view, offset)
             view, offset = view[written:], offset + written
+        self._behind += len(data)
+        if self._behind >= _BEHIND_BYTES:
+            self.begin_writeback()
+
+    def begin_writeback(self) -> None:
+        """Have the kernel begin to write both files to the disk."""
+        begin_writeback(self._descriptor)
+        self.digests.begin_writeback()
+        self._behind = 0
 
     def write_zeros(self, first: int, count: int) -> None:
         self.digests.clear(first, count)
@@ -232,6 +253,9 @@ class Incoming:
 
     def seal(self) -> None:
         """Close the files and drop what only an unfinished transfer needs."""
+        for disk in self.disks:
+            # All at once, before each is waited for.
+            disk.begin_writeback()
         self.close()
         os.unlink(os.path.join(self.path, _RECORD))
         fsync_directory(self.path)

@@ -21,11 +21,12 @@ from ._files import (
     as_owner_of,
     fsync_directory,
     fsync_tree,
+    json_text,
     read_json,
     remove_tree,
     unreadable,
-    write_atomic,
     write_json,
+    write_unsynced,
 )
 from ._layout import Layout
 from ._manifest import IMAGE_ID, Disk, Manifest
@@ -336,10 +337,10 @@ def _pin(path: str) -> dict[str, Any] | None:
 
 
 def write_manifest(folder: str, manifest: Manifest) -> None:
-    """The manifest of an image that is about to be published, and its checksum."""
+    """The manifest of an image that is about to be synced and published, and its checksum."""
     path = os.path.join(folder, MANIFEST)
-    write_json(path, manifest.as_dict())
-    write_atomic(os.path.join(folder, MANIFEST_SUM), f"{file_sha256(path)}  {MANIFEST}\n".encode())
+    write_unsynced(path, json_text(manifest.as_dict()))
+    write_unsynced(os.path.join(folder, MANIFEST_SUM), f"{file_sha256(path)}  {MANIFEST}\n".encode())
 
 
 def _check_sum(path: str) -> None:

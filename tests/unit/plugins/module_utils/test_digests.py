@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import os
 import struct
 from pathlib import Path
@@ -81,6 +82,20 @@ def test_differing_blocks_are_exactly_those_that_differ(tmp_path: Path, old: lis
         assert found == {i for i, digest in enumerate(new) if digest != (old[i] if i < len(old) else ZERO)}
         found = {block for first, count in differing_blocks(None, newer) for block in range(first, first + count)}
         assert found == {i for i, digest in enumerate(new) if digest != ZERO}
+
+
+@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.sets(st.integers(0, 199), max_size=12), st.sets(st.integers(0, 199), max_size=12))
+def test_few_changes_in_a_long_row_come_as_whole_runs(tmp_path: Path, one: set[int], neighbours: set[int]) -> None:
+    for path in tmp_path.iterdir():
+        path.unlink()
+    changed = {*one, *(place for first in neighbours for place in range(first, min(first + 40, 200)))}
+    same, other = (hashlib.sha256(word).digest() for word in (b"same", b"other"))
+    after = [other if index in changed else same for index in range(200)]
+    with write(tmp_path / "old", [same] * 200) as older, write(tmp_path / "new", after) as newer:
+        runs = list(differing_blocks(older, newer))
+    assert {block for first, count in runs for block in range(first, first + count)} == changed
+    assert all(first + count < later for (first, count), (later, _count) in itertools.pairwise(runs))
 
 
 @settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
