@@ -23,10 +23,7 @@ from ._hops import HOPS
 from ._lanes import Streams
 from ._layout import Layout
 from ._limits import Limits, Slot, grant_all
-from ._offers import StoredSource
 from ._progress import Progress, transfer_file
-from ._receiver import Receiver
-from ._sender import Sender
 from ._ssh import Ssh, ssh_command
 from ._store import Store
 from ._wire import LinkBrokenError, Wire
@@ -149,6 +146,9 @@ class _Move:
 
     def receive(self) -> dict[str, Any]:
         """As the receiver, which grants the sender its bytes."""
+        # Read while ssh connects, here as below; and of either end only its own half.
+        from ._receiver import Receiver
+
         other = self._greet("receiver", limited=self.limits.any)
 
         def alive(facts: dict[str, Any]) -> None:
@@ -178,6 +178,9 @@ class _Move:
 
     def send(self) -> dict[str, Any]:
         """As the sender, which waits before it writes; the image is pinned meanwhile."""
+        from ._sender import Sender
+        from ._stored_source import StoredSource
+
         image_id = self.request["image_id"]
         source = StoredSource(self.store, image_id)
         # What a killed transfer left; there is but one unit for a hop.

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import os
 import re
-import secrets
 import socket
 import struct
 import threading
@@ -127,7 +126,7 @@ class Door:
         self._vm = vm
         self._wire = wire
         self._sends = sends
-        self.name = secrets.token_hex(16)
+        self.name = os.urandom(16).hex()
         self._listener = socket.socket(socket.AF_UNIX)
         self._listener.bind(_address(self.name))
         self._listener.listen()

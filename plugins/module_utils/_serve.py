@@ -17,9 +17,6 @@ from ._frames import DONE
 from ._lanes import Door, enter
 from ._layout import Layout
 from ._limits import Credit
-from ._offers import SnapshotSource
-from ._receiver import Receiver
-from ._sender import Sender
 from ._store import Store
 from ._wire import LinkBrokenError, Wire
 
@@ -73,6 +70,8 @@ class _Conversation:
         return wishes
 
     def receive(self, store: Store) -> None:
+        from ._receiver import Receiver
+
         def alive(_facts: dict[str, Any]) -> None:
             """The other end keeps the progress file."""
 
@@ -90,7 +89,13 @@ class _Conversation:
             )
 
 
+# Each verb reads what its own end needs: the other machine waits for it.
+
+
 def _send(told: _Conversation) -> None:
+    from ._sender import Sender
+    from ._snapshot_source import SnapshotSource
+
     heartbeat, wire = _Heartbeat(told.layout.heartbeat), told.wire
     if told.begin("sender")["limited"]:
         wire.credit = Credit(heartbeat)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import subprocess
 import tempfile
+import threading
 
 from ._errors import ResilientVmError
 from ._layout import Layout
@@ -70,8 +71,9 @@ class Ssh:
 
     def close(self) -> None:
         """Wait until it has ended, which it does when its other end has; one that doesn't is killed."""
-        try:
-            self._process.wait(timeout=_PATIENCE_SECONDS)
-        except subprocess.TimeoutExpired:
-            self.kill()
+        # Popen's own timeout looks at ever longer intervals, and a copy would be told of as much later.
+        patience = threading.Timer(_PATIENCE_SECONDS, self._process.kill)
+        patience.start()
+        self._process.wait()
+        patience.cancel()
         self._words.close()

@@ -20,8 +20,8 @@ from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._digests im
 )
 from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._errors import ResilientVmError
 from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._layout import Layout
-from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._offers import StoredSource
 from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._store import Store
+from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._stored_source import StoredSource
 
 
 @pytest.fixture
@@ -39,6 +39,33 @@ def test_first_image_sends_only_what_is_allocated(layout: Layout) -> None:
     allocated = sum(1 for at in range(100) if any(content[at * BLOCK_SIZE : (at + 1) * BLOCK_SIZE]))
     assert disk["changed_bytes"] == allocated * BLOCK_SIZE + 400
     assert os.listdir(layout.incoming) == []
+
+
+def test_everything_is_on_the_disk_before_the_image_has_its_name(
+    layout: Layout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A power cut may come at any time: what has the name of an image must be one."""
+    steps: list[tuple[str, str]] = []
+    sync, rename = os.fsync, os.rename
+
+    def synced(descriptor: int) -> None:
+        steps.append(("sync", os.readlink(f"/proc/self/fd/{descriptor}")))
+        sync(descriptor)
+
+    def renamed(old: str, new: str) -> None:
+        steps.append(("rename", new))
+        rename(old, new)
+
+    monkeypatch.setattr(os, "fsync", synced)
+    monkeypatch.setattr(os, "rename", renamed)
+    store = Store(layout)
+    transfer(Snapshot(IDS[0], [Disk("vda", blocks(20))], None), store)
+    published = steps.index(("rename", store.path(IDS[0])))
+    files = {name for name in os.listdir(store.path(IDS[0])) if not name.startswith(".")}
+    assert {"vda.raw", "vda.digests", "manifest.json", "manifest.sha256", "domain.xml"} <= files
+    work = os.path.join(store.incoming, IDS[0])
+    assert {("sync", os.path.join(work, name)) for name in files} | {("sync", work)} <= set(steps[:published])
+    assert ("sync", store.folder) in steps[published:]
 
 
 @pytest.mark.parametrize("bitmap", [True, False])

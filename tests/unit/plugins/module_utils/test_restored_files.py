@@ -22,7 +22,6 @@ from ansible_collections.edgecloud.resilient_vm.plugins.module_utils import _res
 from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._digests import BLOCK_SIZE
 from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._errors import ResilientVmError
 from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._layout import Layout
-from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._offers import StoredSource
 from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._process import Completed, run
 from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._restore_store import (
     RestoreStore,
@@ -31,6 +30,7 @@ from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._restore_st
 )
 from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._restored_files import Wish, examine, lay, root_of
 from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._store import Store
+from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._stored_source import StoredSource
 
 TUESDAY = blocks(60) + b"tail" * 100
 WEDNESDAY = change(TUESDAY, {3, 4, 50})

@@ -16,7 +16,7 @@ import pytest
 from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._errors import ResilientVmError
 from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._files import write_json
 from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._layout import Layout
-from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._offers import SnapshotSource
+from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._snapshot_source import SnapshotSource
 
 ID = "20260114T020000Z"
 LATER = "20260114T030000Z"

@@ -21,10 +21,10 @@ from unit.libvirt_fakes import World as Libvirt
 from ansible_collections.edgecloud.resilient_vm.plugins.module_utils import _drill, _promote
 from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._drill_record import drills_of
 from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._layout import Layout
-from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._offers import StoredSource
 from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._restore_store import RestoreStore
 from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._state import State
 from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._store import Store
+from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._stored_source import StoredSource
 from ansible_collections.edgecloud.resilient_vm.plugins.modules import image_drill, vm_drill, vm_drill_end
 
 Run = Callable[..., dict[str, Any]]

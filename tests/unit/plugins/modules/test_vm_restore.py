@@ -21,10 +21,10 @@ from unit.libvirt_fakes import World as Libvirt
 from ansible_collections.edgecloud.resilient_vm.plugins.module_utils import _beside
 from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._files import read_json, write_json
 from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._layout import Layout
-from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._offers import StoredSource
 from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._restore_store import RestoreStore
 from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._restored_files import RECORD
 from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._store import Store
+from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._stored_source import StoredSource
 from ansible_collections.edgecloud.resilient_vm.plugins.modules import vm_restore
 
 Run = Callable[..., dict[str, Any]]
