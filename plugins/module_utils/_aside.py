@@ -63,9 +63,15 @@ def examine(layout: Layout, wish: Wish, now: datetime, run: Runner) -> dict[str,
         )
     folder = layout.before(wish.epoch)
     record = read_json(os.path.join(folder, RECORD))
-    if record is not None:
-        return None if record["done"] else dict(record)
-    if not is_former(layout, run, wish.uuid):
+    if record is not None and not record["done"]:
+        return dict(record)
+    former = is_former(layout, run, wish.uuid)
+    if record is not None and former:
+        raise ResilientVmError(
+            f"{folder} keeps what {wish.host} had of {layout.name} in an earlier protection of it, and {wish.host} has "
+            f"it again; move that folder and the files that its {RECORD} names away, and run reprotect again"
+        )
+    if record is not None or not former:
         return None
     virsh = Virsh(run)
     domain = None

@@ -124,6 +124,21 @@ def test_cut_off_anywhere_it_is_ended_by_the_next_run(
     assert carry_out(host) is None
 
 
+def test_what_an_earlier_protection_put_aside_is_not_taken_for_this_one_s(host: Host, tmp_path: Path) -> None:
+    """Unprotected and protected again, the VM has left this host at the same epoch once more."""
+    carry_out(host)
+    (tmp_path / "images" / "vda.raw").write_bytes(os.urandom(65536))
+    defines(host, xml(tmp_path / "images"))
+    with pytest.raises(ResilientVmError, match="in an earlier protection of it, and b has it again; move that folder"):
+        carry_out(host)
+    assert host.world.asked("virsh undefine") == ["virsh undefine"]
+    # Both moved, it is done as if nothing had ever been there.
+    os.rename(host.layout.before(1), tmp_path / "elsewhere")
+    os.rename(tmp_path / "images/vda.raw.before-e1", tmp_path / "elsewhere/vda.raw")
+    assert carry_out(host) is not None
+    assert (tmp_path / "images" / "vda.raw.before-e1").exists()
+
+
 def test_volumes_of_storage_pools_are_kept_as_files_are(host: Host, tmp_path: Path) -> None:
     """Of one whose pool is away nobody knows where it is; the machine is not taken for a standby's all the same."""
     volumes = [
