@@ -69,7 +69,7 @@ def examine(layout: Layout, wish: Wish, now: datetime, run: Runner) -> dict[str,
     if record is not None and former:
         raise ResilientVmError(
             f"{folder} keeps what {wish.host} had of {layout.name} in an earlier protection of it, and {wish.host} has "
-            f"it again; move that folder and the files that its {RECORD} names away, and run reprotect again"
+            f"it again; move away that folder and each file that its {RECORD} calls aside, and run reprotect again"
         )
     if record is not None or not former:
         return None
@@ -86,6 +86,12 @@ def examine(layout: Layout, wish: Wish, now: datetime, run: Runner) -> dict[str,
         path = os.path.join(layout.running, name)
         if path not in known:
             files.append({"target": name, "path": path, "format": "", "aside": os.path.join(folder, _RUNNING, name)})
+    for file in files:
+        if os.path.lexists(file["aside"]):
+            raise ResilientVmError(
+                f"{file['path']} of {layout.name} can't be kept as {file['aside']}, which is there already from an "
+                "earlier protection of it; move that away, and run reprotect again"
+            )
     _check_room(layout, wish)
     return {"epoch": wish.epoch, "when": _clock.iso(now), "domain": domain is not None, "files": files, "done": False}
 

@@ -170,6 +170,10 @@ class DigestFile:
         """Have the kernel begin to write it to the disk."""
         begin_writeback(self._descriptor)
 
+    def sync(self) -> None:
+        """Wait until it is on the disk."""
+        os.fsync(self._descriptor)
+
     def read(self, first_block: int, count: int) -> bytes:
         """Digests of count blocks, 32 bytes each."""
         wanted = count * DIGEST_SIZE

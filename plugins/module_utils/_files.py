@@ -335,7 +335,7 @@ def remove_tree(path: str) -> None:
 
 
 def begin_writeback(descriptor: int) -> None:
-    """Have the kernel begin to write what a file holds that is not on the disk yet, and wait for nothing."""
+    """Have the kernel begin to write what a file holds that is not on the disk yet, and don't wait for its end."""
     libc = ctypes.CDLL(None, use_errno=True)
     if libc.sync_file_range(ctypes.c_int(descriptor), ctypes.c_long(0), ctypes.c_long(0), _BEGIN_WRITEBACK) != 0:
         code = ctypes.get_errno()

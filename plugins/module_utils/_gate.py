@@ -226,9 +226,11 @@ class Gate:
     def after_a_boot(self, entry: Entry) -> str:
         """Why the gate of a VM that is active here would stay closed if this host booted now, or ""."""
         state = State.from_json(read_json(entry.state), entry.state)
-        # Every night, and as a rule both have to be asked: at once, since each costs a connection.
-        with ThreadPoolExecutor(max(1, len(entry.ask))) as several:
-            said = dict(zip(entry.ask, several.map(lambda place: self._ask(entry, place), entry.ask)))
+        said = None
+        if state.phase not in _NOBODY_STANDS_BY:
+            # Every night, and both have to be asked: at once, since each costs a connection.
+            with ThreadPoolExecutor(max(1, len(entry.ask))) as several:
+                said = dict(zip(entry.ask, several.map(lambda place: self._ask(entry, place), entry.ask)))
         is_open, _final, why = self._verdict(entry, state, said)
         return "" if is_open else why
 

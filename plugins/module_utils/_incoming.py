@@ -6,6 +6,7 @@ interrupted transfer left, each block of it checked again before it counts."""
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import shutil
@@ -38,7 +39,7 @@ from ._store import Store, StoredImage
 __all__ = ["Incoming", "IncomingDisk", "boot_id", "write_record"]
 
 _RECORD = "transfer.json"
-# The kernel keeps up to a tenth of the memory before it writes any of it: all that would be waited for at the end.
+# By itself the kernel begins after half a minute, or with a tenth of the memory: that would be waited for at the end.
 _BEHIND_BYTES = 16 << 20
 # Digests of scattered blocks are written a few bytes here and there.
 _DIGESTS_STEP = 4096
@@ -99,9 +100,16 @@ class IncomingDisk:
 
     def begin_writeback(self) -> None:
         """Have the kernel begin to write both files to the disk."""
-        begin_writeback(self._descriptor)
-        self.digests.begin_writeback()
         self._behind = 0
+        # What fails now fails when it is waited for, which is where a copy ends for it.
+        with contextlib.suppress(OSError):
+            begin_writeback(self._descriptor)
+            self.digests.begin_writeback()
+
+    def sync(self) -> None:
+        """Wait until both files are on the disk."""
+        os.fsync(self._descriptor)
+        self.digests.sync()
 
     def write_zeros(self, first: int, count: int) -> None:
         self.digests.clear(first, count)
@@ -252,12 +260,16 @@ class Incoming:
                 os.unlink(os.path.join(self.path, name))
 
     def seal(self) -> None:
-        """Close the files and drop what only an unfinished transfer needs."""
+        """Have the files on the disk, close them, and drop what only an unfinished transfer needs."""
         for disk in self.disks:
             # All at once, before each is waited for.
             disk.begin_writeback()
-        self.close()
+        # First: what can't be written must not be gone on with, whose pages read as if they had been.
         os.unlink(os.path.join(self.path, _RECORD))
+        for disk in self.disks:
+            # While they are open: once closed, the kernel may forget that writing failed.
+            disk.sync()
+        self.close()
         fsync_directory(self.path)
 
     def close(self) -> None:

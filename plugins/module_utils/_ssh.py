@@ -73,7 +73,10 @@ class Ssh:
         """Wait until it has ended, which it does when its other end has; one that doesn't is killed."""
         # Popen's own timeout looks at ever longer intervals, and a copy would be told of as much later.
         patience = threading.Timer(_PATIENCE_SECONDS, self._process.kill)
+        patience.daemon = True
         patience.start()
-        self._process.wait()
-        patience.cancel()
-        self._words.close()
+        try:
+            self._process.wait()
+        finally:
+            patience.cancel()
+            self._words.close()

@@ -129,11 +129,17 @@ def test_what_an_earlier_protection_put_aside_is_not_taken_for_this_one_s(host: 
     carry_out(host)
     (tmp_path / "images" / "vda.raw").write_bytes(os.urandom(65536))
     defines(host, xml(tmp_path / "images"))
-    with pytest.raises(ResilientVmError, match="in an earlier protection of it, and b has it again; move that folder"):
+    with pytest.raises(
+        ResilientVmError, match="in an earlier protection of it, and b has it again; move away that folder"
+    ):
         carry_out(host)
     assert host.world.asked("virsh undefine") == ["virsh undefine"]
-    # Both moved, it is done as if nothing had ever been there.
     os.rename(host.layout.before(1), tmp_path / "elsewhere")
+    with pytest.raises(
+        ResilientVmError, match=r"vda\.raw\.before-e1, which is there already from an earlier protection"
+    ):
+        carry_out(host)
+    # Both moved, it is done as if nothing had ever been there.
     os.rename(tmp_path / "images/vda.raw.before-e1", tmp_path / "elsewhere/vda.raw")
     assert carry_out(host) is not None
     assert (tmp_path / "images" / "vda.raw.before-e1").exists()

@@ -199,10 +199,13 @@ def test_before_a_boot_both_are_asked_at_once(world: World) -> None:
 
 
 def test_before_a_boot_the_storage_alone_is_believed_as_after_it(world: World) -> None:
-    """The other host, where nobody stands by, may not have heard of anything yet."""
+    """The other host, where nobody stands by, may not have heard of anything yet, or be gone: it is not waited for."""
+    world.holds(replace(OWN, phase="failed_over"))
     world.answers = {"192.0.2.13": "3 a failed_over\n", "192.0.2.12": "2 b protected\n"}
     assert world.gate.after_a_boot(world.gate.registry.read()[0][0]) == ""
-    assert world.boot_unit() == 0 and world.running == {UUID}
+    assert world.asked == ["192.0.2.13"]
+    world.holds(OWN)
+    assert world.gate.after_a_boot(world.gate.registry.read()[0][0]) == ""
 
 
 def test_a_host_that_is_gone_for_good_is_not_waited_for(world: World) -> None:
