@@ -122,6 +122,7 @@ class Bench:
     hands: dict[str, Hand] = field(default_factory=dict)
     inventory: Path = field(init=False)
     _others: list[Hand] = field(default_factory=list)
+    _made: set[str] = field(default_factory=set)
 
     def __post_init__(self) -> None:
         self.inventory = self.world.state / "bench.json"
@@ -185,7 +186,8 @@ class Bench:
                 drop = "/<kernel>/d; /<initrd>/d; /<cmdline>/d"
                 self.a.sh(f"virsh dumpxml {guest.name} | sed '{drop}' > {REMOTE}/xml; virsh -q define {REMOTE}/xml")
             self.a.sh(f"sync -f {guest.disk}")
-        self.protect([guest.name for guest in guests])
+        self._made.update(guest.name for guest in guests)
+        self.protect(sorted(self._made))
 
     def protect(self, names: Sequence[str]) -> None:
         """Run the site playbook, unless it has run for these VMs with these sources."""

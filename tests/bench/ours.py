@@ -52,11 +52,13 @@ class Taken:
 
 
 class Ours:
-    """One protected VM. Every step is a new process, as it is under Ansible."""
+    """One protected VM. Every step is a new process, as it is under Ansible. ``wishes``: of image_transfer's options,
+    those that are not to be their defaults."""
 
-    def __init__(self, bench: Bench, vm: str) -> None:
+    def __init__(self, bench: Bench, vm: str, **wishes: Any) -> None:
         self._bench = bench
         self.vm = vm
+        self._wishes = wishes
         self.failure = ""
 
     def _step(self, hand: Hand, step: str, **asked: Any) -> tuple[Any, Done]:
@@ -81,7 +83,7 @@ class Ours:
     def _request(self, hop: str, image_id: str) -> dict[str, Any]:
         host = {"fetch": "a", "refresh": "b"}[hop]
         peer = {"name": host, "address": self._bench.address(host)}
-        return {**_module_request(hop=hop, image_id=image_id, peer=peer), "vm": self.vm}
+        return {**_module_request(hop=hop, image_id=image_id, peer=peer, **self._wishes), "vm": self.vm}
 
     def transfer(self, hop: str, image_id: str) -> tuple[dict[str, Any], Done]:
         return self._step(self._bench.c, "transfer", **self._request(hop, image_id))

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from statistics import median
 from typing import Any
 
-__all__ = ["RATIOS", "Ratio", "laid_out", "page", "ratios", "table"]
+__all__ = ["RATIOS", "Ratio", "choices_page", "laid_out", "page", "ratios", "table"]
 
 # case -> contestant -> one set of figures a repetition
 Runs = Mapping[str, Mapping[str, Sequence[Mapping[str, float]]]]
@@ -125,6 +125,33 @@ RATIOS = (
 )
 
 
+# What such a figure is made of, and what was tried.
+_MISSED = {
+    "full_vs_nbdcopy": "Both ends make a SHA-256 of every block, and the image is on C's disk, checked, when the time "
+    "ends; nbdcopy checks nothing. Two processors are busy all the time with three machines, so each second of work "
+    "counts: digests take 2.3, zstd 1.6, which ssh has less of in turn (without it the time is the same), writing "
+    "1.1, Python itself 0.9. Tried: hashing beside reading, other requests, other levels of zstd, and writing to the "
+    "disk while more comes, which stayed.",
+    "full_vs_rsync": "rsync brings this file as fast as a bare ssh stream: a third of its time would be three times "
+    "the rate of an ssh connection.",
+    "bitmap_vs_rsync": "rsync reads 2 GiB at either end in some 3 s when all of it is in memory: a tenth of that is "
+    "what one ssh connection takes to open.",
+    "bitmap_vs_virtnbdbackup": "0.4 s open the snapshot in units that outlive whoever asked, 0.3 s open an ssh "
+    "connection, 0.2 s start programs, 0.3 s read again a fourteenth of what the bitmap calls unchanged, at both "
+    "ends, and 0.1 s clone the newest image. virtnbdbackup does none of it but the connection, and keeps a chain that "
+    "has to be put together.",
+    "digest_vs_rsync": "Both read everything: ours an open snapshot of a machine that runs, through QEMU's socket, "
+    "which gives 0.7 to 0.9 GB a second, rsync a file at rest.",
+    "slow_link_share": "A bare ssh stream has what is shown below; the rest is opening the snapshot and the "
+    "connection.",
+    "guest_p99": "It scatters, since all three machines write to one disk here: what C writes while it receives is "
+    "waited for by the guest's fsync as well.",
+    "standby_vs_rsync": "Opening an ssh connection is a third of it.",
+    "daily_idle_seconds": "Nine remote calls at 0.4 to 0.5 s, of which a bare ping has two thirds as well; the "
+    "copying itself is a second of it. Tried: fewer and smaller modules, questions to several machines at once.",
+}
+
+
 def ratios(runs: Runs) -> dict[str, float]:
     """The figures whose cases were run, by key."""
     found = {ratio.key: ratio.value(runs) for ratio in RATIOS}
@@ -151,11 +178,22 @@ def table(runs: Runs) -> list[str]:
     return lines
 
 
-def details(runs: Runs, titles: Mapping[str, str]) -> list[str]:
-    """Every contestant's figures: the median, and the least and greatest where there were several."""
+def missed(runs: Runs) -> list[str]:
+    """For each figure that misses its bar, what it is made of."""
+    values = [(ratio, ratio.value(runs)) for ratio in RATIOS]
+    keys = [ratio.key for ratio, value in values if value is not None and not ratio.met(value)]
+    return [f"* `{key}`: {_MISSED[key]}" for key in keys if key in _MISSED]
+
+
+def details(document: Mapping[str, Any]) -> list[str]:
+    """Every contestant's figures: the median, and the least and greatest where there were several; and what was chosen
+    by them, where they are there for that."""
     lines = []
-    for case, contestants in runs.items():
-        lines += ["", f"### {titles[case][:1].upper()}{titles[case][1:]}", ""]
+    for case, contestants in document["runs"].items():
+        title = document["titles"][case]
+        lines += ["", f"### {title[:1].upper()}{title[1:]}", ""]
+        if case in document.get("reasons", {}):
+            lines += [document["reasons"][case], ""]
         lines += [_row("who", "what", "median", "least", "greatest", "runs"), _row("---", "---", *["--:"] * 4)]
         for contestant, repetitions in contestants.items():
             for name in repetitions[0]:
@@ -171,6 +209,28 @@ def laid_out(document: Mapping[str, Any]) -> str:
     return re.sub(r"(?<=\n {8})\{[^{}]*\}", lambda run: " ".join(run.group().split()), text)
 
 
+def _where(facts: Mapping[str, Any]) -> list[str]:
+    return [
+        f"* Date: {facts['date']}, commit {facts['commit']}",
+        f"* Machine: {facts['processor']}, {facts['processors']} processors for three machines and their guests,"
+        f" {facts['memory_mib']} MiB of memory, load {facts['load']:.1f} before the run",
+    ]
+
+
+def choices_page(document: Mapping[str, Any]) -> str:
+    """docs/choices.md of the JSON document of a run of choices."""
+    lines = [
+        "# What the engine's constants rest on",
+        "",
+        "Each way measured alone, on the machines of the benchmarks, with nothing beside it. Written by",
+        "`tests/bench/run --choices`. What the whole of it brings is told in [performance](performance.md).",
+        "",
+        *_where(document["facts"]),
+        *details(document),
+    ]
+    return "\n".join(lines) + "\n"
+
+
 def page(document: Mapping[str, Any]) -> str:
     """docs/performance.md of a run's JSON document."""
     facts = document["facts"]
@@ -180,9 +240,7 @@ def page(document: Mapping[str, Any]) -> str:
         "Ours beside the tools one would otherwise use, on the same data, in one run, their repetitions interleaved;",
         "every copy was compared with its source. Written by `tests/bench/run --page`.",
         "",
-        f"* Date: {facts['date']}, commit {facts['commit']}",
-        f"* Machine: {facts['processor']}, {facts['processors']} processors for three machines and their guests,"
-        f" {facts['memory_mib']} MiB of memory, load {facts['load']:.1f} before the run",
+        *_where(facts),
         f"* Data: a disk of {facts['size_mib']} MiB, half of it filled with text, noise, repetition and zeros",
         f"* Programs: {'; '.join(facts['versions'])}",
         "* Ours: from opening the snapshot to the image published and checked on C, without Ansible: process starts,"
@@ -195,7 +253,11 @@ def page(document: Mapping[str, Any]) -> str:
         "",
         *table(document["runs"]),
         "",
+        "## Where a bar is missed",
+        "",
+        *missed(document["runs"]),
+        "",
         "## Runs",
-        *details(document["runs"], document["titles"]),
+        *details(document),
     ]
     return "\n".join(lines) + "\n"

@@ -21,7 +21,7 @@ class Case:
     """``prepare`` brings everything to the same start; ``measure`` is then called once a repetition.
 
     ``repetitions`` is the most that make sense for a case that is long by its nature. Which guests must be there is
-    asked of ``guests``; those in ``stopped`` stay off.
+    asked of ``guests``; those in ``stopped`` stay off. ``why``: what was chosen by these figures, and why.
     """
 
     name: str
@@ -31,6 +31,7 @@ class Case:
     prepare: Callable[[Bench], None] | None = None
     repetitions: int = 100
     stopped: bool = False
+    why: str = ""
 
 
 def each(bench: Bench, contestants: Mapping[str, Callable[[], Figures]], repetition: int) -> dict[str, Figures]:

@@ -16,7 +16,7 @@ from ..peers import Peers
 from . import Case, Figures
 from .full import disk
 
-__all__ = ["CASES"]
+__all__ = ["CASES", "noise"]
 
 MBIT = 100
 ROUND_TRIP_MS = 20

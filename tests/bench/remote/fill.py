@@ -65,4 +65,5 @@ def main() -> None:
     handle.shutdown()
 
 
-main()
+if __name__ == "__main__":
+    main()

@@ -11,13 +11,18 @@ from typing import Any
 
 import pytest
 from bench import report
-from bench.cases import Figures, each
+from bench.cases import Figures, choices, each
 from bench.cases.every import CASES
 from bench.histogram import percentile
 
 
 def test_every_figure_has_its_case_and_every_case_a_figure() -> None:
     assert {ratio.case for ratio in report.RATIOS} == {case.name for case in CASES}
+
+
+def test_every_choice_says_what_was_chosen() -> None:
+    assert all(case.why for case in choices.CASES)
+    assert not {case.name for case in choices.CASES} & {case.name for case in CASES}
 
 
 @pytest.mark.parametrize(("repetition", "order"), [(0, "abc"), (1, "bca"), (2, "cab"), (3, "abc")])

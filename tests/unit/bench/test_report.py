@@ -94,6 +94,11 @@ def test_the_table_says_what_was_missed() -> None:
     assert any("full_vs_rsync" in line and line.endswith("| 0.625 | ≤ 0.35 | **no** |") for line in lines)
 
 
+def test_what_was_missed_is_explained_and_nothing_else() -> None:
+    missed, far = report.missed(RUNS)
+    assert missed.startswith("* `full_vs_rsync`: rsync brings") and far.startswith("* `slow_link_share`: A bare")
+
+
 def test_the_page_names_date_and_machine() -> None:
     page = report.page({"facts": FACTS, "runs": RUNS, "titles": TITLES})
     assert "2026-01-14" in page
@@ -109,3 +114,10 @@ def test_the_committed_page_is_what_the_committed_figures_give() -> None:
     assert (ROOT / "docs/performance.md").read_text(encoding="utf-8") == report.page(document)
     assert document["ratios"] == pytest.approx(report.ratios(document["runs"]))
     assert set(document["ratios"]) == set(KEYS)
+
+
+def test_a_choice_is_told_with_its_figures() -> None:
+    runs = {"reads": {"1 MiB": [{"mb_per_second": 900.0}], "64 KiB": [{"mb_per_second": 300.0}]}}
+    document = {"facts": FACTS, "runs": runs, "titles": {"reads": "reading"}, "reasons": {"reads": "1 MiB: faster."}}
+    told = report.choices_page(document)
+    assert "### Reading\n\n1 MiB: faster.\n\n| who" in told and "| 1 MiB | mb per second | 900 |" in told
