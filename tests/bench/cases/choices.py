@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from functools import partial
 
 from ..links import far
 from ..machines import MIB, REMOTE, Bench
@@ -47,14 +48,14 @@ def ciphers(bench: Bench, repetition: int) -> dict[str, Figures]:
         done = bench.c.sh(f"ssh -o Ciphers={cipher} a head -c {SENT} /dev/zero > /dev/null")
         return {"mb_per_second": SENT / 1e6 / done.seconds}
 
-    return each(bench, {name: lambda name=name: by(name) for name in CIPHERS}, repetition)
+    return each(bench, {name: partial(by, name) for name in CIPHERS}, repetition)
 
 
 def key_exchange(bench: Bench, repetition: int) -> dict[str, Figures]:
     def by(method: str) -> Figures:
         return {"seconds": bench.c.sh(f"ssh -o KexAlgorithms={method} a true").seconds}
 
-    return each(bench, {name: lambda name=name: by(name) for name in KEX}, repetition)
+    return each(bench, {name: partial(by, name) for name in KEX}, repetition)
 
 
 def streams(bench: Bench, repetition: int) -> dict[str, Figures]:
@@ -68,9 +69,7 @@ def streams(bench: Bench, repetition: int) -> dict[str, Figures]:
         return {"mb_per_second": guest.data_mib * MIB / 1e6 / taken.seconds, "streams": taken.result["streams"]}
 
     with far(bench, FAR_MS):
-        return each(
-            bench, {f"streams: {wish}": lambda wish=wish: over(wish) for wish in ("1", "2", "4", "auto")}, repetition
-        )
+        return each(bench, {f"streams: {wish}": partial(over, wish) for wish in ("1", "2", "4", "auto")}, repetition)
 
 
 CASES = [

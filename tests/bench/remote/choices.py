@@ -17,6 +17,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -50,7 +51,7 @@ def hashed(algorithm: str, data: memoryview, block: int) -> None:
 def hashes() -> dict[str, Any]:
     data = memoryview(os.urandom(HASHED))
     algorithms = ("sha256", "sha512", "blake2b", "blake2s", "sha3_256")
-    return {name: rate(HASHED, lambda name=name: hashed(name, data, BLOCK)) for name in algorithms}
+    return {name: rate(HASHED, partial(hashed, name, data, BLOCK)) for name in algorithms}
 
 
 def blocks() -> dict[str, Any]:
@@ -58,7 +59,7 @@ def blocks() -> dict[str, Any]:
     found = {}
     for size in (4 * KIB, 16 * KIB, BLOCK, 256 * KIB, MIB):
         found[f"blocks of {size // KIB} KiB"] = {
-            **rate(HASHED, lambda size=size: hashed("sha256", data, size)),
+            **rate(HASHED, partial(hashed, "sha256", data, size)),
             "mib_of_digests_for_a_tib": 32 * (1 << 40) / size / MIB,
         }
     return found
@@ -78,7 +79,7 @@ def threads() -> dict[str, Any]:
         for one in several:
             one.join()
 
-    return {f"{count} threads": rate(HASHED, lambda count=count: all_at_once(count)) for count in (1, 2, 4)}
+    return {f"{count} threads": rate(HASHED, partial(all_at_once, count)) for count in (1, 2, 4)}
 
 
 def levels() -> dict[str, Any]:
@@ -88,9 +89,7 @@ def levels() -> dict[str, Any]:
     for level in (-5, 1, 3, 6, 9):
         packer = zstandard.ZstdCompressor(level=level)
         packed: list[bytes] = []
-        figures = rate(
-            PACKED_MIB * MIB, lambda packer=packer, packed=packed: packed.extend(map(packer.compress, pieces))
-        )
+        figures = rate(PACKED_MIB * MIB, partial(packed.extend, map(packer.compress, pieces)))
         found[f"level {level}"] = {**figures, "share_of_text_left": sum(map(len, packed)) / (PACKED_MIB * MIB)}
     return found
 
@@ -157,10 +156,11 @@ def allocated(handle: Any, disk_bytes: int, size: int) -> list[int]:
     return found
 
 
-print(
-    json.dumps(
-        {"hashes": hashes, "blocks": blocks, "threads": threads, "levels": levels, "reads": reads}[sys.argv[1]](
-            *sys.argv[2:]
-        )
-    )
-)
+WAYS: dict[str, Callable[..., dict[str, Any]]] = {
+    "hashes": hashes,
+    "blocks": blocks,
+    "threads": threads,
+    "levels": levels,
+    "reads": reads,
+}
+print(json.dumps(WAYS[sys.argv[1]](*sys.argv[2:])))
