@@ -103,7 +103,8 @@ CASES = [
         "reading an open snapshot over its socket",
         lambda bench: [disk(bench)],
         reads,
-        why="1 MiB, eight at once: more at once brings nothing, less leaves QEMU waiting, larger ones take memory.",
+        why="1 MiB, eight at once. Scattered changes are read by 64 KiB, of which eight at once bring four times what "
+        "one does; of 1 MiB four would do as well (a whole comparison took 3.0 s with four and 3.1 with eight).",
     ),
     Case(
         "levels",

@@ -121,3 +121,12 @@ def test_a_choice_is_told_with_its_figures() -> None:
     document = {"facts": FACTS, "runs": runs, "titles": {"reads": "reading"}, "reasons": {"reads": "1 MiB: faster."}}
     told = report.choices_page(document)
     assert "### Reading\n\n1 MiB: faster.\n\n| who" in told and "| 1 MiB | mb per second | 900 |" in told
+
+
+def test_the_committed_choices_are_what_their_figures_give() -> None:
+    """If not: tests/bench/run --choices writes both."""
+    text = (ROOT / "tests/bench/choices.json").read_text(encoding="utf-8")
+    document = json.loads(text)
+    assert text == report.laid_out(document)
+    assert (ROOT / "docs/choices.md").read_text(encoding="utf-8") == report.choices_page(document)
+    assert set(document["reasons"]) == set(document["runs"])
