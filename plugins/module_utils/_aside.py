@@ -65,14 +65,13 @@ def examine(layout: Layout, wish: Wish, now: datetime, run: Runner) -> dict[str,
     record = read_json(os.path.join(folder, RECORD))
     if record is not None and not record["done"]:
         return dict(record)
-    former = is_former(layout, run, wish.uuid)
-    if record is not None and former:
+    if not is_former(layout, run, wish.uuid):
+        return None
+    if record is not None:
         raise ResilientVmError(
             f"{folder} keeps what {wish.host} had of {layout.name} in an earlier protection of it, and {wish.host} has "
             f"it again; move away that folder and each file that its {RECORD} calls aside, and run reprotect again"
         )
-    if record is not None or not former:
-        return None
     virsh = Virsh(run)
     domain = None
     files: list[dict[str, str]] = []

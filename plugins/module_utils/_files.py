@@ -310,10 +310,18 @@ def data_ranges(descriptor: int, size: int) -> Iterator[tuple[int, int]]:
 
 def zero_range(descriptor: int, offset: int, length: int) -> None:
     """Make a range of a file read as zeros and give its space back. Raises OSError where no hole can be made."""
+    _libc("fallocate64", descriptor, _KEEP_SIZE_AND_PUNCH_HOLE, ctypes.c_long(offset), ctypes.c_long(length))
+
+
+def begin_writeback(descriptor: int) -> None:
+    """Have the kernel begin to write what a file holds that is not on the disk yet, and don't wait for its end."""
+    _libc("sync_file_range", descriptor, ctypes.c_long(0), ctypes.c_long(0), _BEGIN_WRITEBACK)
+
+
+def _libc(function: str, *arguments: Any) -> None:
+    """Call what Python has no name for. Raises OSError where it fails."""
     libc = ctypes.CDLL(None, use_errno=True)
-    arguments = (ctypes.c_int, ctypes.c_int, ctypes.c_long, ctypes.c_long)
-    values = (descriptor, _KEEP_SIZE_AND_PUNCH_HOLE, offset, length)
-    if libc.fallocate64(*[kind(value) for kind, value in zip(arguments, values)]) != 0:
+    if getattr(libc, function)(*arguments) != 0:
         code = ctypes.get_errno()
         raise OSError(code, os.strerror(code))
 
@@ -332,11 +340,3 @@ def remove_tree(path: str) -> None:
         fsync_directory(folder)
     shutil.rmtree(hidden)
     fsync_directory(folder)
-
-
-def begin_writeback(descriptor: int) -> None:
-    """Have the kernel begin to write what a file holds that is not on the disk yet, and don't wait for its end."""
-    libc = ctypes.CDLL(None, use_errno=True)
-    if libc.sync_file_range(ctypes.c_int(descriptor), ctypes.c_long(0), ctypes.c_long(0), _BEGIN_WRITEBACK) != 0:
-        code = ctypes.get_errno()
-        raise OSError(code, os.strerror(code))

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ._errors import ResilientVmError
-from ._files import fsync_directory, fsync_tree, read_json, waited, write_atomic
+from ._files import fsync_directory, fsync_tree, json_text, read_json, waited, write_atomic
 from ._process import Runner
 
 __all__ = ["Program", "pack", "sources_digest"]
@@ -143,8 +143,7 @@ class Program:
 
     def _write(self, package: str, sources: Mapping[str, bytes], run: Runner) -> None:
         os.makedirs(package)
-        document = json.dumps(dict(self.settings), indent=2, sort_keys=True) + "\n"
-        for name, content in {"__init__.py": b"", **sources, "version.json": document.encode()}.items():
+        for name, content in {"__init__.py": b"", **sources, "version.json": json_text(dict(self.settings))}.items():
             path = os.path.join(package, name)
             with open(path, "xb") as stream:
                 stream.write(content)

@@ -116,19 +116,21 @@ def read(entry: dict[str, Any], size: int, ahead: int) -> dict[str, float]:
     def all_of_them() -> None:
         spare = [nbd.Buffer(size) for _buffer in range(ahead)]
         under_way: deque[tuple[int, Any]] = deque()
-        for place in places:
-            if not spare:
-                cookie, buffer = under_way.popleft()
-                while not handle.aio_command_completed(cookie):
-                    handle.poll(-1)
-                buffer.to_bytearray()
-                spare.append(buffer)
-            buffer = spare.pop()
-            under_way.append((handle.aio_pread(buffer, place), buffer))
-        for cookie, buffer in under_way:
+
+        def answer() -> None:
+            cookie, buffer = under_way.popleft()
             while not handle.aio_command_completed(cookie):
                 handle.poll(-1)
             buffer.to_bytearray()
+            spare.append(buffer)
+
+        for place in places:
+            if not spare:
+                answer()
+            buffer = spare.pop()
+            under_way.append((handle.aio_pread(buffer, place), buffer))
+        while under_way:
+            answer()
 
     figures = rate(len(places) * size, all_of_them)
     handle.shutdown()
