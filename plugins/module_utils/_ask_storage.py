@@ -15,9 +15,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from . import _laid_plan
+from ._asking import call
 from ._claim import Claim, line
 from ._errors import ResilientVmError
-from ._gate import call
 from ._layout import Layout
 from ._process import Runner
 from ._registry import Entry, Place, Registry

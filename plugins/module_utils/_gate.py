@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import re
 import sys
 import time
 from collections.abc import Iterable, Mapping, Sequence
@@ -17,45 +16,23 @@ from datetime import datetime
 from typing import Callable
 
 from . import _clock
+from ._asking import AT_ONCE, CONFIGURATION, Answer, Asking
 from ._domain import STOPPED
 from ._errors import ResilientVmError
 from ._files import read_json, write_json
 from ._hook import BOOT_ID, CLOSED
-from ._process import Completed, Runner
+from ._process import Runner
 from ._registry import Entry, Place, Registry
 from ._state import INTENDED, State
 from ._virsh import Virsh
 
-__all__ = ["AT_ONCE", "Answer", "Gate", "Opening", "ask", "boot", "call", "verdict"]
+__all__ = ["Gate", "Opening", "boot", "verdict"]
 
 TIMER = "resilient-vm-gate.timer"
-_CONFIGURATION = "/etc/resilient-vm"
-_ANSWER = re.compile(r"([1-9][0-9]{0,8}) (\S+)(?: (\S+))?")
-# What ssh says of a machine that it gets no connection to, whoever it is asked for.
-_NO_WAY = re.compile(r"ssh: connect to host .*|Connection to .* timed out")
 # Phases in which the other host has nothing to take the VM over with, by itself or otherwise.
 _NOBODY_STANDS_BY = ("failing_over", "failed_over", "reprotecting")
-AT_ONCE = 8
 # A first look after a boot goes on so long before it is left to the timer: machines often boot together.
 _PATIENCE_SECONDS = 20.0
-_CALL_SECONDS = 30.0
-
-
-@dataclass(frozen=True)
-class Answer:
-    """What another machine says of the VM; without an epoch it gave no answer, and ``said`` is why."""
-
-    machine: str
-    epoch: int | None
-    active: str = ""
-    said: str = ""
-    # As that machine has it, or INTENDED.
-    phase: str = ""
-
-    @property
-    def no_way(self) -> bool:
-        """The machine is out of reach, for every VM."""
-        return self.epoch is None and _NO_WAY.fullmatch(self.said) is not None
 
 
 @dataclass(frozen=True)
@@ -107,6 +84,11 @@ def verdict(
     return False, False, f"{why} ({silent})"
 
 
+def _settles(own: State, answer: Answer) -> bool:
+    """Whether one machine's answer is all that has to be known."""
+    return answer.epoch is not None and (answer.epoch > own.epoch or _suffice(own, [answer]))
+
+
 def _suffice(own: State, given: list[Answer]) -> bool:
     """Whether these answers, which all say the same, are enough."""
     other = [answer for answer in given if answer.machine == own.standby]
@@ -117,43 +99,6 @@ def _suffice(own: State, given: list[Answer]) -> bool:
     return bool(other) and (other[0].phase != INTENDED or bool(storage))
 
 
-def call(
-    entry: Entry, place: Place, verb: str, run: Runner, configuration: str = _CONFIGURATION, stdin: str | None = None
-) -> Completed:
-    """Start a forced command on another machine, by the VM's own key."""
-    words = [
-        "ssh",
-        "-T",
-        *("-F", "/dev/null"),
-        *("-i", os.path.join(configuration, "keys", f"{entry.customer}.{entry.vm}")),
-        *("-p", str(place.port)),
-        *("-o", "BatchMode=yes"),
-        *("-o", "IdentitiesOnly=yes"),
-        *("-o", "StrictHostKeyChecking=yes"),
-        *("-o", f"UserKnownHostsFile={os.path.join(configuration, 'known_hosts')}"),
-        *("-o", "GlobalKnownHostsFile=/dev/null"),
-        *("-o", "ConnectTimeout=5"),
-        *("-o", "ServerAliveInterval=5"),
-        *("-o", "ServerAliveCountMax=2"),
-        f"{entry.account}@{place.address}",
-        verb,
-    ]
-    return run(words, timeout_seconds=_CALL_SECONDS, check=False, stdin=stdin)
-
-
-def ask(entry: Entry, place: Place, run: Runner, configuration: str = _CONFIGURATION) -> Answer:
-    """One question to one machine: which host is the active one."""
-    try:
-        done = call(entry, place, "epoch", run, configuration)
-    except ResilientVmError as error:
-        return Answer(place.name, None, said=str(error))
-    match = _ANSWER.fullmatch(done.stdout.strip())
-    if done.code != 0 or match is None:
-        lines = done.stderr.strip().splitlines() or [f"exit code {done.code}"]
-        return Answer(place.name, None, said=lines[-1])
-    return Answer(place.name, int(match.group(1)), match.group(2), phase=match.group(3) or "")
-
-
 @dataclass(frozen=True)
 class Gate:
     """The gate of this host."""
@@ -161,17 +106,28 @@ class Gate:
     run: Runner
     now: Callable[[], datetime]
     registry: Registry = field(default_factory=Registry)
-    configuration: str = _CONFIGURATION
+    configuration: str = CONFIGURATION
     boot_id_file: str = BOOT_ID
     # Seconds; goes on while the host sleeps.
     uptime: Callable[[], float] = lambda: time.clock_gettime(time.CLOCK_BOOTTIME)
 
-    # In a round, which machines are out of reach.
-    beyond: dict[Place, Answer] | None = None
+    # What is known in a round through many VMs.
+    asking: Asking | None = None
 
-    def round(self) -> Gate:
-        """The same for once through many VMs: each would wait again for a machine out of reach."""
-        return replace(self, beyond={})
+    def round(self, entries: Iterable[Entry], due: Callable[[Entry, State], bool] | None = None) -> Gate:
+        """The same for once through many VMs: the machines are asked at once about those that are active here, and
+        ``due``."""
+        asking, states = Asking(self.run, self.configuration), {}
+        entries = list(entries)
+        for entry in entries:
+            # Whoever looks at it next tells what is wrong with a document.
+            with contextlib.suppress(ResilientVmError, OSError):
+                state = State.from_json(read_json(entry.state), entry.state)
+                if state.active == entry.host and (due is None or due(entry, state)):
+                    states[entry.uuid] = state
+        wanted = [entry for entry in entries if entry.uuid in states]
+        asking.gather(wanted, lambda entry, answer: _settles(states[entry.uuid], answer))
+        return replace(self, asking=asking)
 
     def boot_id(self) -> str:
         with open(self.boot_id_file, encoding="ascii") as stream:
@@ -182,7 +138,7 @@ class Gate:
         if not dry:
             os.makedirs(self.registry.confirmed, 0o755, exist_ok=True)
         entries = self.registry.read()[0]
-        gate = self.round()
+        gate = self.round(entries, lambda entry, state: state.phase not in CLOSED and not self._confirmed(entry, state))
         with ThreadPoolExecutor(AT_ONCE) as several:
             looked = several.map(lambda entry: gate.opening(entry, dry), entries)
             return [opening for opening in looked if opening is not None]
@@ -212,16 +168,20 @@ class Gate:
     def _opening(self, entry: Entry, state: State, dry: bool) -> Opening:
         if state.phase in CLOSED:
             return Opening(entry, False, f"{entry.name} is in phase {state.phase}", final=True)
-        boot = self.boot_id()
-        path = self.registry.confirmation(entry.uuid)
-        known = read_json(path) or {}
-        if (known.get("boot_id"), known.get("epoch")) == (boot, state.epoch):
-            return Opening(entry, True, known["why"], final=True)
+        known = self._confirmed(entry, state)
+        if known:
+            return Opening(entry, True, known, final=True)
         is_open, final, why = self._verdict(entry, state)
         if is_open and not dry:
-            when = _clock.iso(self.now())
-            write_json(path, {"boot_id": boot, "epoch": state.epoch, "why": why, "when": when}, 0o644)
+            said = {"boot_id": self.boot_id(), "epoch": state.epoch, "why": why, "when": _clock.iso(self.now())}
+            write_json(self.registry.confirmation(entry.uuid), said, 0o644)
         return Opening(entry, is_open, why, final, is_open)
+
+    def _confirmed(self, entry: Entry, state: State) -> str:
+        """Why the gate is open already, in this boot and epoch; "" where it is not."""
+        known = read_json(self.registry.confirmation(entry.uuid)) or {}
+        is_it = (known.get("boot_id"), known.get("epoch")) == (self.boot_id(), state.epoch)
+        return str(known["why"]) if is_it else ""
 
     def after_a_boot(self, entry: Entry) -> str:
         """Why the gate of a VM that is active here would stay closed if this host booted now, or ""."""
@@ -244,16 +204,12 @@ class Gate:
         for place in entry.ask:
             answer = self._ask(entry, place) if said is None else said[place]
             answers.append(answer)
-            if answer.epoch is not None and (answer.epoch > own.epoch or _suffice(own, answers[-1:])):
+            if _settles(own, answer):
                 break
         return answers
 
     def _ask(self, entry: Entry, place: Place) -> Answer:
-        beyond = {} if self.beyond is None else self.beyond
-        answer = beyond.get(place) or ask(entry, place, self.run, self.configuration)
-        if answer.no_way:
-            beyond[place] = answer
-        return answer
+        return (self.asking or Asking(self.run, self.configuration)).ask(entry, place)
 
     # starting with the host
 

@@ -310,10 +310,11 @@ class Protection:
                 continue
             known = _UNKNOWN_KEY if key is None else public_key(key, f"the key of {vm.name} from {holder}")
             if not self._hypervisor:
-                # Who claims is the key's to say, never the caller's.
-                allowed = f"{_CLAIM_VERBS} {machine_name(holder)}"
+                verbs = _CLAIM_VERBS
             else:
-                allowed = _DATA_VERBS if holder == vm.backup_storage else _QUESTION_VERBS
+                verbs = _DATA_VERBS if holder == vm.backup_storage else _QUESTION_VERBS
+            # Who asks or claims is the key's to say, never the caller's.
+            allowed = verbs if verbs == _DATA_VERBS else f"{verbs} {machine_name(holder)}"
             forced = f"{PROGRAM} forced {vm.name} {allowed}"
             entries[holder] = f'restrict,command="{forced}" {known} {vm.name}@{holder}'
         return entries

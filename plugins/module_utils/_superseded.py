@@ -14,10 +14,11 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Callable
 
 from . import _journal, _self_stop
+from ._asking import AT_ONCE, Answer
 from ._domain import STOPPED
 from ._errors import ResilientVmError, sentence
 from ._files import moment, read_json
-from ._gate import AT_ONCE, TIMER, Answer, Gate
+from ._gate import TIMER, Gate
 from ._layout import Layout
 from ._registry import Entry
 from ._state import State
@@ -52,9 +53,10 @@ def stop(gate: Gate, sleep: Callable[[float], None] = time.sleep, clock: Callabl
 
 def look(gate: Gate) -> tuple[list[str], bool]:
     """(what was stopped or went wrong, whether nobody answers for one that may run here)."""
-    gate = gate.round()
+    entries = gate.registry.read()[0]
+    gate = gate.round(entries)
     with ThreadPoolExecutor(AT_ONCE) as several:
-        looked = list(several.map(lambda entry: _look(gate, entry), gate.registry.read()[0]))
+        looked = list(several.map(lambda entry: _look(gate, entry), entries))
     return [problem for problem, _alone in looked if problem], any(alone for _problem, alone in looked)
 
 

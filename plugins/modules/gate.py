@@ -104,8 +104,9 @@ from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.edgecloud.resilient_vm.plugins.module_utils import _clock
 from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._arguments import common_spec
+from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._asking import AT_ONCE
 from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._errors import ResilientVmError, fail
-from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._gate import AT_ONCE, Gate, Opening
+from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._gate import Gate, Opening
 from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._gate_proof import GateProof
 from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._layout import Layout
 from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._process import run
@@ -135,7 +136,7 @@ def told(gate: Gate, layouts: list[Layout], dry: bool) -> dict[str, Any]:
 def _after_a_boot(gate: Gate, openings: list[Opening]) -> dict[str, str]:
     # What was opened just now has just been confirmed.
     asked = [opening.entry for opening in openings if opening.open and not opening.changed]
-    gate = gate.round()
+    gate = gate.round(asked)
     with ThreadPoolExecutor(AT_ONCE) as several:
         found = zip(asked, several.map(gate.after_a_boot, asked))
         return {entry.name: why for entry, why in found if why}

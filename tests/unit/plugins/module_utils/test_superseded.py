@@ -14,6 +14,7 @@ import pytest
 from unit.gate_fakes import OWN, UUID, World
 
 from ansible_collections.edgecloud.resilient_vm.plugins.module_utils import _files, _gate, _journal, _superseded
+from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._process import Completed
 
 
 @pytest.fixture
@@ -296,14 +297,14 @@ def test_a_lock_that_somebody_holds_keeps_nobody_from_being_told_and_started_aga
 # where many VMs ask
 
 
-def another(world: World, number: int) -> str:
+def another(world: World, number: int, customer: str = "acme") -> str:
     """One more VM that lives here and was confirmed, running."""
     uuid = f"11111111-2222-4333-8444-{number:012}"
-    home = world.place / "acme" / f"vm{number}"
+    home = world.place / customer / f"vm{number}"
     home.mkdir(parents=True)
     (home / "lock").touch()
-    (home / "state.json").write_text(json.dumps(replace(OWN, vm=f"vm{number}", uuid=uuid).as_dict()))
-    world.register(uuid=uuid, vm=f"vm{number}", state=str(home / "state.json"))
+    (home / "state.json").write_text(json.dumps(replace(OWN, customer=customer, vm=f"vm{number}", uuid=uuid).as_dict()))
+    world.register(uuid=uuid, customer=customer, vm=f"vm{number}", state=str(home / "state.json"))
     (world.place / "confirmed" / f"{uuid}.json").write_text("{}")
     world.running.add(uuid)
     return uuid
@@ -344,13 +345,17 @@ def test_what_goes_wrong_is_told_once_a_turn(world: World, capsys: pytest.Captur
     assert world.clock == 40 and capsys.readouterr().err.count("nothing.json") == 1
 
 
-def test_a_machine_out_of_reach_is_not_waited_for_by_every_vm(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("outdated", [False, True])
+def test_a_machine_out_of_reach_is_not_waited_for_by_every_vm(
+    world: World, monkeypatch: pytest.MonkeyPatch, outdated: bool
+) -> None:
     """Five seconds each, times a hundred VMs: nothing that moved would be heard of in time."""
+    world.outdated = outdated
     monkeypatch.setattr(_superseded, "AT_ONCE", 1)
     moved = [another(world, number) for number in range(5)][-1]
     del world.answers["192.0.2.13"]
     assert turn(world) == 0
-    assert world.asked.count("192.0.2.13") == 1 and world.asked.count("192.0.2.12") == 6
+    assert world.asked.count("192.0.2.13") == 1 and world.asked.count("192.0.2.12") == (7 if outdated else 1)
     # The next turn asks it again.
     world.answers["192.0.2.13"] = "4 b\n"
     assert turn(world) == 1
@@ -377,4 +382,42 @@ def test_a_gate_waits_once_for_a_machine_out_of_reach(
     world.silent = silent
     world.answers.clear()
     world.gate.openings()
-    assert world.asked.count("192.0.2.13") == (4 if again else 1)
+    # About all four, and then, where that may help, about each.
+    assert world.asked.count("192.0.2.13") == (5 if again else 1)
+
+
+def test_a_machine_is_asked_once_about_all_vms_also_those_that_are_off(world: World) -> None:
+    moved = [another(world, number) for number in range(100)]
+    world.running = {UUID, moved[7]}
+    assert turn(world) == 0
+    assert world.asked == ["192.0.2.13", "192.0.2.12"]
+    world.asked.clear()
+    # What one of them settles the other is not asked about.
+    world.answers["192.0.2.13"] = "4 b\n"
+    assert turn(world) == 1
+    assert world.asked == ["192.0.2.13"] and not world.running
+    assert not any(Path(world.gate.registry.confirmation(uuid)).exists() for uuid in (UUID, *moved))
+
+
+def test_what_moved_is_told_from_what_did_not(world: World) -> None:
+    """One machine's answers about several VMs, one of which it knows nothing of."""
+    _stays, moved, unknown = (another(world, number) for number in range(3))
+    told = {"erp": "3 a protected", "vm0": "3 a protected", "vm1": "4 b protected", "vm2": "rvm knows nothing of it"}
+
+    def run(argv: list[str], **options: Any) -> Completed:
+        if argv[0] != "ssh":
+            return world.run(argv, **options)
+        return Completed(0, "".join(f"{vm} {told[vm]}\n" for vm in options["stdin"].split()), "")
+
+    before = set(world.running)
+    gate = replace(world.gate, run=run)
+    assert _superseded.stop(gate, world.sleep, lambda: world.clock) == 1
+    assert before - world.running == {moved} and unknown in world.running
+
+
+def test_customers_are_asked_about_apart(world: World) -> None:
+    """Each by its own account, which can't read what is another's."""
+    for number in range(4):
+        another(world, number, customer="other" if number % 2 else "acme")
+    assert turn(world) == 0
+    assert sorted(world.asked) == ["192.0.2.12"] * 2 + ["192.0.2.13"] * 2

@@ -91,7 +91,7 @@ def test_the_hosts_may_ask_each_other_and_only_the_storage_gets_data(hypervisor:
     hypervisor.do()
     lines = hypervisor.read("root/acme/.ssh/authorized_keys").splitlines()[1:]
     verbs = {line.rpartition("@")[2]: line.partition("forced acme/erp ")[2].partition('"')[0] for line in lines}
-    assert verbs == {"c": "send,receive,restore,mend,lend", "a": "epoch"}
+    assert verbs == {"c": "send,receive,restore,mend,lend", "a": "epoch a"}
     assert "a,192.0.2.11 " in hypervisor.read("etc/known_hosts")
 
 
