@@ -74,6 +74,21 @@ def test_standby_is_defined_but_cannot_start_by_accident(first_day: World) -> No
         assert first_day.on("b", f"virsh start {vm} 2>&1; virsh domstate {vm}").endswith("shut off")
 
 
+def test_a_host_asks_each_machine_once_about_all_its_vms(first_day: World) -> None:
+    """Every minute, so that a hundred VMs may not cost a hundred connections."""
+    on, timer = first_day.on, "resilient-vm-superseded.timer"
+    on("a", f"systemctl stop {timer}; while systemctl is-active --quiet resilient-vm-superseded; do sleep 0.1; done")
+    try:
+        since = on("a", "sleep 1.1; date +%s; systemctl start resilient-vm-superseded.service")
+    finally:
+        on("a", f"systemctl start {timer}")
+    for host in ("c", "b"):
+        entered = on(host, f"journalctl --since @{since} --output cat | grep '^Accepted publickey for rvm-acme from '")
+        assert len(entered.splitlines()) == 1, entered
+        for vm in VMS:
+            assert int(on(host, f"stat -c %Y {STORE}/{vm}/asked")) >= int(since)
+
+
 def test_second_run_of_the_day_changes_nothing(first_day: World) -> None:
     before = {vm: first_day.images(vm) for vm in VMS}
     assert first_day.play("daily").changed == 0
