@@ -9,7 +9,7 @@ import json
 import time
 from collections import deque
 from collections.abc import Iterator
-from functools import partial
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, Callable, Protocol
 
 from . import _frames
@@ -24,6 +24,8 @@ __all__ = ["DiskSource", "Plan", "Sender", "Source"]
 _CHUNK = 16
 # Reads under way while an earlier one is looked at: a single reader gets a quarter of what QEMU can give.
 _AHEAD = 8
+# What was read and is being hashed while the next is received: either alone is as fast as QEMU can give.
+_HASHED_AHEAD = 6
 # What is surely zero is not read, and goes by the GiB.
 _ZERO_CHUNK = 16384
 _MARK_SECONDS = 1.0
@@ -32,7 +34,8 @@ _MARK_SECONDS = 1.0
 class DiskSource(Protocol):
     """What a sender reads a disk from: SnapshotDisk or ImageDisk.
 
-    ``ask`` begins to read blocks, ``answer`` waits for them; what is asked first is answered first.
+    ``ask`` begins to read blocks, ``answer`` waits for them, ``done`` says that they are needed no more; what is asked
+    first is answered first.
     """
 
     target: str
@@ -43,6 +46,8 @@ class DiskSource(Protocol):
     def ask(self, first: int, count: int) -> Any: ...
 
     def answer(self, asked: Any) -> Buffer: ...
+
+    def done(self, asked: Any) -> None: ...
 
     def digests(self, first: int, count: int) -> bytes | None: ...
 
@@ -109,10 +114,11 @@ class Sender:
         try:
             before = self._wire.data_frames_sent
             self._wire.send_document(_frames.PLAN, {"how": plan.how, "known": plan.known, "reason": plan.reason})
-            pass_ = _DiskPass(self._wire, disk, plan.how, self._alive)
-            pass_.send()
-            if request.get("reread") and plan.how == "bitmap":
-                pass_.reread(*request["reread"])
+            with ThreadPoolExecutor(1) as hasher:
+                pass_ = _DiskPass(self._wire, disk, plan.how, self._alive, hasher)
+                pass_.send()
+                if request.get("reread") and plan.how == "bitmap":
+                    pass_.reread(*request["reread"])
             self._wire.send_document(
                 _frames.DISK_END,
                 {
@@ -129,19 +135,24 @@ class Sender:
 
 
 class _DiskPass:
-    """One walk over one disk. What is to be done with each piece waits in order behind the reads that are under way."""
+    """One walk over one disk. What is to be done with each piece is a step with one ``yield``: up to there when it is
+    its turn among the reads that are under way, and the rest when everything before it was hashed and is sent."""
 
-    def __init__(self, wire: Wire, disk: DiskSource, how: str, alive: Callable[..., None]) -> None:
+    def __init__(
+        self, wire: Wire, disk: DiskSource, how: str, alive: Callable[..., None], hasher: ThreadPoolExecutor
+    ) -> None:
         self._wire = wire
         self._disk = disk
         self._how = how
         self._alive = alive
+        self._hasher = hasher
         # Asked for again by the walk, not kept: the regions of a large scattered disk would fill the memory.
         self._total_bytes = BLOCK_SIZE * sum(region.blocks for region in disk.regions(how) if region.changed)
         self._done_bytes = 0
         self._next_mark = 0.0
         self._root = RootDigest(disk.size_bytes)
-        self._pending: deque[Callable[[], None]] = deque()
+        self._asked: deque[Iterator[None]] = deque()
+        self._begun: deque[Iterator[None]] = deque()
         self.bytes_read = 0
         self.changed_bytes = 0
         self.reread_bytes = 0
@@ -156,7 +167,7 @@ class _DiskPass:
             if work.changed and work.zero:
                 self._done_bytes += work.blocks * BLOCK_SIZE
             if work.zero:
-                self._then(partial(self._send_zeros, work))
+                self._then(self._send_zeros(work))
                 continue
             for first in range(work.first, work.first + work.blocks, _CHUNK):
                 count = min(_CHUNK, work.first + work.blocks - first)
@@ -170,17 +181,26 @@ class _DiskPass:
         for _rest in known_digests:
             continue
 
-    def _then(self, step: Callable[[], None]) -> None:
-        self._pending.append(step)
-        while len(self._pending) > _AHEAD:
-            self._step()
+    def _then(self, step: Iterator[None]) -> None:
+        self._asked.append(step)
+        while len(self._asked) > _AHEAD:
+            self._begin()
 
     def _finish(self) -> None:
-        while self._pending:
-            self._step()
+        while self._asked:
+            self._begin()
+        while self._begun:
+            self._end()
 
-    def _step(self) -> None:
-        self._pending.popleft()()
+    def _begin(self) -> None:
+        step = self._asked.popleft()
+        next(step)
+        self._begun.append(step)
+        while len(self._begun) > _HASHED_AHEAD:
+            self._end()
+
+    def _end(self) -> None:
+        next(self._begun.popleft(), None)
         facts = {
             "disk": self._disk.target,
             "found_by": self._how,
@@ -193,7 +213,8 @@ class _DiskPass:
             self._next_mark = time.monotonic() + _MARK_SECONDS
             self._wire.send(_frames.MARK, json.dumps(facts).encode())
 
-    def _send_zeros(self, work: Work) -> None:
+    def _send_zeros(self, work: Work) -> Iterator[None]:
+        yield
         if work.known is None:
             self._zeros(work.first, work.blocks)
         elif work.known:
@@ -210,19 +231,25 @@ class _DiskPass:
         digests = self._disk.digests(first, count)
         if digests is None:
             # A live disk: only reading tells what differs.
-            self._then(partial(self._look, first, known, self._disk.ask(first, count)))
+            self._then(self._look(first, known, self._disk.ask(first, count)))
             return
         self._root.add(first, digests)
         for start, length, action in _actions(digests, known):
             at = first + start
             if action == _SEND:
                 part = digests[start * DIGEST_SIZE : (start + length) * DIGEST_SIZE]
-                self._then(partial(self._send_read, at, part, self._disk.ask(at, length)))
+                self._then(self._send_read(at, part, self._disk.ask(at, length)))
             elif action == _CLEAR:
-                self._then(partial(self._zeros, at, length))
+                self._then(self._clear(at, length))
 
-    def _look(self, first: int, known: bytes | None, asked: Any) -> None:
-        data, digests = self._read(asked)
+    def _clear(self, first: int, count: int) -> Iterator[None]:
+        yield
+        self._zeros(first, count)
+
+    def _look(self, first: int, known: bytes | None, asked: Any) -> Iterator[None]:
+        data, hashed = self._read(asked)
+        yield
+        digests = hashed.result()
         self._root.add(first, digests)
         for start, length, action in _actions(digests, known):
             if action == _SEND:
@@ -231,20 +258,24 @@ class _DiskPass:
                 self._send_data(first + start, length, part, block)
             elif action == _CLEAR:
                 self._zeros(first + start, length)
+        self._disk.done(asked)
 
-    def _send_read(self, first: int, digests: bytes, asked: Any) -> None:
+    def _send_read(self, first: int, digests: bytes, asked: Any) -> Iterator[None]:
         data = self._disk.answer(asked)
         self.bytes_read += len(data)
+        yield
         self._send_data(first, len(digests) // DIGEST_SIZE, digests, data)
+        self._disk.done(asked)
 
     def _send_data(self, first: int, count: int, digests: bytes, data: Buffer) -> None:
-        self._wire.send_data(first, count, digests, data)
+        # It is on its way longer than it lies where it was read.
+        self._wire.send_data(first, count, digests, bytes(data))
         self.changed_bytes += len(data)
 
-    def _read(self, asked: Any) -> tuple[memoryview, bytes]:
+    def _read(self, asked: Any) -> tuple[memoryview, Future[bytes]]:
         view = memoryview(self._disk.answer(asked))
         self.bytes_read += len(view)
-        return view, digests_of(view)
+        return view, self._hasher.submit(digests_of, view)
 
     def reread(self, first: int, count: int) -> None:
         """Send the digests of the blocks in a slice that the bitmap calls unchanged, freshly read."""
@@ -259,14 +290,17 @@ class _DiskPass:
             for at in range(start, end, step):
                 blocks = min(step, end - at)
                 asked = None if region.zero else self._disk.ask(at, blocks)
-                self._then(partial(self._send_check, at, blocks, asked))
+                self._then(self._send_check(at, blocks, asked))
         self._finish()
 
-    def _send_check(self, first: int, count: int, asked: Any) -> None:
+    def _send_check(self, first: int, count: int, asked: Any) -> Iterator[None]:
+        hashed = None if asked is None else self._read(asked)[1]
+        yield
         # Without digests: all of them are zero.
-        digests = b"" if asked is None else self._read(asked)[1]
-        self._wire.send(_frames.CHECK, digests, first, count)
+        self._wire.send(_frames.CHECK, b"" if hashed is None else hashed.result(), first, count)
         self.reread_bytes += min(count * BLOCK_SIZE, self._disk.size_bytes - first * BLOCK_SIZE)
+        if asked is not None:
+            self._disk.done(asked)
 
 
 _NOTHING, _SEND, _CLEAR = range(3)

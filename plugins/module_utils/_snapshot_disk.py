@@ -128,16 +128,20 @@ class SnapshotDisk:
             raise self._gone(error) from error
 
     def answer(self, asked: tuple[int, Any]) -> Buffer:
-        """The bytes that were asked for."""
+        """The bytes that were asked for, in place: they are there until ``done``."""
         cookie, buffer = asked
         try:
             while not self._handle.aio_command_completed(cookie):
                 self._handle.poll(-1)
         except nbd.Error as error:
             raise self._gone(error) from error
-        data: bytearray = buffer.to_bytearray()
-        self._spare[len(data)].append(buffer)
+        data: bytearray = buffer.to_buffer()
         return data
+
+    def done(self, asked: tuple[int, Any]) -> None:
+        """Another read may have the buffer."""
+        _cookie, buffer = asked
+        self._spare[len(buffer)].append(buffer)
 
     def digests(self, _first: int, _count: int) -> bytes | None:
         """Nothing is known of a live disk before it is read."""

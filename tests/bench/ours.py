@@ -119,5 +119,5 @@ class Ours:
         return list(answer["erased"]), done.seconds
 
     def forget(self, image_id: str) -> None:
-        """Remove an image from C without a rule."""
+        """Remove an image, or ``*``, from C without a rule."""
         self._bench.c.sh(f"rm -rf {STORE}/{self.vm}/images/{image_id}")
