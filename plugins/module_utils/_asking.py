@@ -81,6 +81,8 @@ class Asking:
         self._run = run
         self._configuration = configuration
         self._beyond: dict[Place, Answer] = {}
+        # The customers of the VMs over which a machine hung.
+        self._hung: dict[Place, list[str]] = {}
         self._gathered: dict[tuple[str, Place], Answer] = {}
 
     def ask(self, entry: Entry, place: Place) -> Answer:
@@ -91,16 +93,28 @@ class Asking:
         try:
             done = call(entry, place, "epoch", self._run, self._configuration)
         except ResilientVmError as error:
+            self._hung.setdefault(place, []).append(entry.customer)
             return Answer(place.name, None, said=str(error))
         said = done.stdout.strip()
         return _parsed(place, said) if done.code == 0 and said else self._silent(place, done)
 
     def _known(self, entry: Entry, place: Place) -> Answer | None:
-        return self._gathered.get((entry.uuid, place)) or self._beyond.get(place)
+        known = self._gathered.get((entry.uuid, place)) or self._beyond.get(place)
+        if known is None and self._hangs(entry.customer, place):
+            return Answer(place.name, None, said=f"{place.name} let the questions before this one hang")
+        return known
+
+    def _hangs(self, customer: str, place: Place) -> bool:
+        """One VM, or one customer's folder, may be all that a machine hangs over; no third question waits for it."""
+        hung = self._hung.get(place, [])
+        return hung.count(customer) > 1 or len(set(hung)) > 1
 
     def gather(self, entries: Sequence[Entry], settles: Callable[[Entry, Answer], bool]) -> None:
         """Ask each machine about all VMs of a customer by one connection, for ``ask`` to know. The next one is asked
-        only about those of which the one before said nothing that ``settles`` it."""
+        only about those of which the one before said nothing that ``settles`` it.
+
+        Only answers are kept: of whatever it was given none ``ask`` tells why, by the VM's own key.
+        """
         left = list(entries)
         for turn in range(max((len(entry.ask) for entry in entries), default=0)):
             groups: dict[tuple[str, Place], list[Entry]] = {}
@@ -113,32 +127,31 @@ class Asking:
                 entry
                 for (_customer, place), group in groups.items()
                 for entry in group
-                if self._goes_on(entry, place, settles)
+                if not self._settled(entry, place, settles)
             ]
 
-    def _goes_on(self, entry: Entry, place: Place, settles: Callable[[Entry, Answer], bool]) -> bool:
-        """Whether the next machine is asked, along with others'; what is to be asked alone is so in its turn."""
+    def _settled(self, entry: Entry, place: Place, settles: Callable[[Entry, Answer], bool]) -> bool:
         answer = self._known(entry, place)
-        return answer is not None and not settles(entry, answer)
+        return answer is not None and settles(entry, answer)
 
     def _gather(self, group: tuple[str, Place], entries: list[Entry]) -> None:
         _customer, place = group
-        if len(entries) == 1:
+        if len(entries) == 1 or place in self._beyond:
             return
         names = "".join(f"{entry.vm}\n" for entry in entries)
         try:
             done = call(entries[0], place, "epochs", self._run, self._configuration, stdin=names)
-        except ResilientVmError as error:
-            self._beyond[place] = Answer(place.name, None, said=str(error))
+        except (ResilientVmError, OSError):
             return
         if done.code != 0:
-            # One that doesn't know the question yet, or this key, is asked about each VM by its own.
+            # One that doesn't know the question yet, or this key.
             self._silent(place, done)
             return
         told = dict(line.split(" ", 1) for line in done.stdout.splitlines() if " " in line)
         for entry in entries:
-            said = told.get(entry.vm, f"{place.name} says nothing of it")
-            self._gathered[entry.uuid, place] = _parsed(place, said)
+            answer = _parsed(place, told.get(entry.vm, ""))
+            if answer.epoch is not None:
+                self._gathered[entry.uuid, place] = answer
 
     def _silent(self, place: Place, done: Completed) -> Answer:
         lines = done.stderr.strip().splitlines() or [f"exit code {done.code}"]

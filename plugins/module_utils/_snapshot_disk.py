@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, ClassVar
 
 from ._digests import BLOCK_SIZE
 from ._errors import ResilientVmError
@@ -31,14 +31,15 @@ _STATUS_WINDOW = 1 << 30
 class SnapshotDisk:
     """One disk of the open snapshot, read through its NBD export. ``disk`` is its entry in snapshot.json."""
 
+    # Buffers serve again, also the next disk: libnbd 1.14's aio_pread never lets go of one.
+    _spare: ClassVar[dict[int, list[Any]]] = {}
+
     def __init__(self, disk: dict[str, Any]) -> None:
         if nbd is None:
             raise ResilientVmError("Python's libnbd is not on this machine; run the site playbook")
         self.target: str = disk["target"]
         self.size_bytes: int = disk["size_bytes"]
         self._bitmap: str | None = f"qemu:dirty-bitmap:{disk['bitmap']}" if disk.get("bitmap") else None
-        # Buffers serve again: libnbd 1.14's aio_pread never lets go of one.
-        self._spare: dict[int, list[Any]] = {}
         self._handle = nbd.NBD()
         try:
             self._handle.add_meta_context(_ALLOCATION)
@@ -135,13 +136,14 @@ class SnapshotDisk:
                 self._handle.poll(-1)
         except nbd.Error as error:
             raise self._gone(error) from error
-        data: bytearray = buffer.to_buffer()
+        # Before libnbd 1.14 it is to be had as a copy only.
+        data: bytearray = buffer.to_buffer() if hasattr(buffer, "to_buffer") else buffer.to_bytearray()
         return data
 
     def done(self, asked: tuple[int, Any]) -> None:
         """Another read may have the buffer."""
         _cookie, buffer = asked
-        self._spare[len(buffer)].append(buffer)
+        self._spare[buffer.size()].append(buffer)
 
     def digests(self, _first: int, _count: int) -> bytes | None:
         """Nothing is known of a live disk before it is read."""

@@ -20,6 +20,31 @@ VM = "line"
 MIB = 1 << 20
 RATE = 2_000_000
 FORMATS = {"vda": "qcow2"}
+# Found before the distribution's; what Ubuntu 22.04 has.
+LIBNBD_1_10 = """exec(open("/usr/lib/python3/dist-packages/nbd.py").read())
+del Buffer.to_buffer, Buffer.from_buffer, Buffer.__len__, NBD.set_pread_initialize
+"""
+
+# Reads two disks, one after the other; prints how many buffers that took.
+TWO_DISKS = """import sys
+sys.path.insert(0, "/usr/local/lib/resilient-vm")
+import nbd
+from resilient_vm_mover._snapshot_disk import SnapshotDisk
+made = []
+class Counted(nbd.Buffer):
+    def __init__(self, length):
+        made.append(length)
+        super().__init__(length)
+nbd.Buffer = Counted
+for target in ("vda", "vdb"):
+    disk = SnapshotDisk({"target": target, "size_bytes": 32 << 20, "export": "", "socket": "/run/two.sock"})
+    asked = [disk.ask(16 * number, number + 1) for number in range(16)]
+    for one in asked:
+        assert len(disk.answer(one)) == (asked.index(one) + 1) << 16
+        disk.done(one)
+    disk.close()
+print(len(made))
+"""
 
 
 @dataclass
@@ -89,6 +114,29 @@ def test_what_shrinks_is_packed_on_a_slow_line(line: Line) -> None:
     assert result["disks"][0]["changed_bytes"] == 24 * MIB
     assert result["bytes_sent"] < 18 * MIB
     line.world.check_newest(VM, FORMATS)
+
+
+def test_a_copy_is_right_where_a_hosts_libnbd_is_older(line: Line) -> None:
+    line.write("cat /dev/urandom", 8)
+    place = line.world.on("a", "python3 -c 'import site; print(site.getsitepackages()[0])'").strip()
+    line.world.lab("exec", "a", "sh", "-c", f"mkdir -p {place} && cat > {place}/nbd.py", stdin=LIBNBD_1_10)
+    try:
+        assert line.world.on("a", "python3 -c 'import nbd; print(hasattr(nbd.Buffer, \"to_buffer\"))'") == "False\n"
+        line.cycle()
+    finally:
+        line.world.on("a", f"rm {place}/nbd.py")
+    assert line.document("result")["disks"][0]["changed_bytes"] == 8 * MIB
+    line.world.check_newest(VM, FORMATS)
+
+
+def test_a_vm_of_many_disks_takes_no_more_memory_than_one_disk(line: Line) -> None:
+    """libnbd keeps what it once read into."""
+    serve = "qemu-nbd --persistent --fork --socket=/run/two.sock --pid-file=/run/two.pid -f raw /run/two.raw"
+    line.world.on("a", f"truncate -s 32M /run/two.raw && {serve}")
+    try:
+        assert line.world.lab("exec", "a", "python3", "-", stdin=TWO_DISKS) == "16\n"
+    finally:
+        line.world.on("a", "kill $(cat /run/two.pid); rm /run/two.raw")
 
 
 @pytest.mark.soak

@@ -36,6 +36,8 @@ class World:
     silent: str = "ssh: connect to host {} port 22: No route to host"
     # Whether the others answer about one VM at a time only.
     outdated: bool = False
+    # VMs of which they say nothing where they are asked about several.
+    untold: set[str] = field(default_factory=set)
     asked: list[str] = field(default_factory=list)
     stopped: list[str] = field(default_factory=list)
     started: list[str] = field(default_factory=list)
@@ -53,7 +55,8 @@ class World:
             if argv[-1] == "epochs":
                 if self.outdated:
                     return Completed(1, "", "resilient-vm: this key may only ask for epoch of acme/erp\n")
-                said = "".join(f"{vm} {said}" for vm in options["stdin"].split())
+                names = options["stdin"].split()
+                said = "".join(f"{vm} {'a is no host of it' if vm in self.untold else said.strip()}\n" for vm in names)
             return Completed(0, said, "")
         if argv[0] == "systemctl":
             (self.stopped if argv[1] == "stop" else self.started).append(argv[-1])

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,14 @@ from typing import Any
 import pytest
 from unit.gate_fakes import OWN, UUID, World
 
-from ansible_collections.edgecloud.resilient_vm.plugins.module_utils import _files, _gate, _journal, _superseded
+from ansible_collections.edgecloud.resilient_vm.plugins.module_utils import (
+    _asking,
+    _files,
+    _gate,
+    _journal,
+    _superseded,
+)
+from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._errors import ResilientVmError
 from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._process import Completed
 
 
@@ -407,6 +415,8 @@ def test_what_moved_is_told_from_what_did_not(world: World) -> None:
     def run(argv: list[str], **options: Any) -> Completed:
         if argv[0] != "ssh":
             return world.run(argv, **options)
+        if argv[-1] == "epoch":
+            return Completed(1, "", "resilient-vm: it knows nothing of it\n")
         return Completed(0, "".join(f"{vm} {told[vm]}\n" for vm in options["stdin"].split()), "")
 
     before = set(world.running)
@@ -421,3 +431,73 @@ def test_customers_are_asked_about_apart(world: World) -> None:
         another(world, number, customer="other" if number % 2 else "acme")
     assert turn(world) == 0
     assert sorted(world.asked) == ["192.0.2.12"] * 2 + ["192.0.2.13"] * 2
+
+
+def said(world: World, hangs: Callable[[list[str], str], bool]) -> dict[str, list[int | None]]:
+    """What the host hears of each of its VMs in one look; ``hangs`` is asked of each connection's words and names."""
+
+    def run(argv: list[str], **options: Any) -> Completed:
+        if argv[0] == "ssh" and hangs(argv, options["stdin"] or ""):
+            world.asked.append(argv[-2].partition("@")[2])
+            raise ResilientVmError("ssh did not end within 30 seconds")
+        return world.run(argv, **options)
+
+    gate = replace(world.gate, run=run)
+    entries = gate.registry.read()[0]
+    gate = gate.round(entries)
+    return {entry.vm: [answer.epoch for answer in gate.answers(entry, OWN)] for entry in entries}
+
+
+def test_one_vm_over_which_a_machine_hangs_keeps_no_other_from_its_answer(world: World) -> None:
+    """Whoever nobody answers may have to stop."""
+    for number in range(3):
+        another(world, number)
+    heard = said(world, lambda words, names: "acme.vm1" in " ".join(words) or "vm1" in names.split())
+    assert heard == {"erp": [3, 3], "vm0": [3, 3], "vm1": [None, None], "vm2": [3, 3]}
+
+
+def test_a_customer_over_whom_a_machine_hangs_keeps_no_other_from_its_answer(world: World) -> None:
+    for number in range(2):
+        another(world, number, customer="other")
+    heard = said(world, lambda words, _names: "other.vm" in " ".join(words))
+    assert heard == {"erp": [3, 3], "vm0": [None, None], "vm1": [None, None]}
+
+
+def test_a_machine_that_hangs_over_all_is_not_waited_for_by_every_vm(world: World) -> None:
+    """Half a minute each."""
+    for number in range(20):
+        another(world, number)
+    heard = said(world, lambda words, _names: words[-2].endswith("@192.0.2.13"))
+    assert set(map(tuple, heard.values())) == {(None, 3)}
+    # About all at once, about one, and to know that it is not that one's fault about another.
+    assert world.asked.count("192.0.2.13") == 3 and world.asked.count("192.0.2.12") == 1
+
+
+def test_a_machine_out_of_reach_is_not_tried_for_each_customer(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_asking, "AT_ONCE", 1)
+    for number in range(20):
+        another(world, number, customer=f"customer{number // 2}")
+    del world.answers["192.0.2.13"]
+    assert turn(world) == 0
+    assert world.asked.count("192.0.2.13") == 1 and world.asked.count("192.0.2.12") == 11
+
+
+def test_what_one_question_about_all_leaves_open_is_asked_by_the_vms_own_key(world: World) -> None:
+    another(world, 0)
+    world.untold = {"erp"}
+    world.answers["192.0.2.13"] = "4 b protected\n"
+    assert turn(world) == 1
+    assert UUID not in world.running
+
+
+def test_a_question_that_can_not_be_begun_keeps_no_vm_from_being_looked_at(world: World) -> None:
+    another(world, 0)
+
+    def run(argv: list[str], **options: Any) -> Completed:
+        if argv[0] == "ssh" and argv[-1] == "epochs":
+            raise BlockingIOError(11, "Resource temporarily unavailable")
+        return world.run(argv, **options)
+
+    world.answers["192.0.2.13"] = "4 b protected\n"
+    assert _superseded.stop(replace(world.gate, run=run), world.sleep, lambda: world.clock) == 1
+    assert not world.running
