@@ -11,7 +11,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from ansible_collections.edgecloud.resilient_vm.plugins.module_utils import _gate, _hook
+from ansible_collections.edgecloud.resilient_vm.plugins.module_utils import _gate, _hook, _superseded
 from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._gate import Gate
 from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._process import Completed
 from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._registry import Entry, Place, Registry
@@ -44,6 +44,38 @@ class World:
     clock: float = 0.0
     # What the others answer from an instant of the clock on.
     later: dict[float, dict[str, str]] = field(default_factory=dict)
+
+    @classmethod
+    def active(cls, place: Path) -> World:
+        """Up since boot one, its VM confirmed and running."""
+        home = place / "acme" / "erp"
+        home.mkdir(parents=True)
+        (home / "lock").touch()
+        world = cls(place)
+        world.register(state=str(home / "state.json"))
+        (home / "state.json").write_text(json.dumps(OWN.as_dict()))
+        world.boots("one")
+        world.boot_unit()
+        world.asked.clear()
+        assert world.running == {UUID} and world.hook() == 0
+        return world
+
+    def another(self, number: int, customer: str = "acme") -> str:
+        """One more VM that lives here and was confirmed, running."""
+        uuid = f"11111111-2222-4333-8444-{number:012}"
+        vm = f"vm{number}"
+        home = self.place / customer / vm
+        home.mkdir(parents=True)
+        (home / "lock").touch()
+        (home / "state.json").write_text(json.dumps(replace(OWN, customer=customer, vm=vm, uuid=uuid).as_dict()))
+        self.register(uuid=uuid, customer=customer, vm=vm, state=str(home / "state.json"))
+        (self.place / "confirmed" / f"{uuid}.json").write_text("{}")
+        self.running.add(uuid)
+        return uuid
+
+    def turn(self) -> int:
+        """A turn of the unit that looks whether a VM was taken over elsewhere."""
+        return _superseded.stop(self.gate, self.sleep, lambda: self.clock)
 
     def run(self, argv: list[str], **options: Any) -> Completed:
         if argv[0] == "ssh":

@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,40 +13,16 @@ from typing import Any
 import pytest
 from unit.gate_fakes import OWN, UUID, World
 
-from ansible_collections.edgecloud.resilient_vm.plugins.module_utils import (
-    _asking,
-    _files,
-    _gate,
-    _journal,
-    _superseded,
-)
-from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._errors import ResilientVmError
-from ansible_collections.edgecloud.resilient_vm.plugins.module_utils._process import Completed
+from ansible_collections.edgecloud.resilient_vm.plugins.module_utils import _files, _gate, _journal, _superseded
 
 
 @pytest.fixture
 def world(tmp_path: Path) -> World:
-    """Up since boot one, its VM confirmed and running."""
-    home = tmp_path / "acme" / "erp"
-    home.mkdir(parents=True)
-    (home / "lock").touch()
-    world = World(tmp_path)
-    world.register(state=str(home / "state.json"))
-    (home / "state.json").write_text(json.dumps(OWN.as_dict()))
-    world.boots("one")
-    world.boot_unit()
-    world.asked.clear()
-    assert world.running == {UUID} and world.hook() == 0
-    return world
-
-
-def turn(world: World) -> int:
-    """The unit's turn."""
-    return _superseded.stop(world.gate, world.sleep, lambda: world.clock)
+    return World.active(tmp_path)
 
 
 def test_while_it_is_the_active_host_nothing_happens(world: World, capsys: pytest.CaptureFixture[str]) -> None:
-    assert turn(world) == 0
+    assert world.turn() == 0
     assert world.asked == ["192.0.2.13", "192.0.2.12"]
     assert world.running == {UUID} and world.hook() == 0
     assert capsys.readouterr().err == ""
@@ -58,12 +33,12 @@ def test_what_moved_is_stopped_once_and_never_started_again(
     world: World, address: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     world.answers = {address: "4 b\n"}
-    assert turn(world) == 1
+    assert world.turn() == 1
     assert not world.running and world.hook() == 1
     assert "acme/erp was stopped on a: " in capsys.readouterr().err
     [entry] = _journal.read(str(world.place / "acme" / "erp" / "journal.jsonl"))
     assert (entry["what"], entry["epoch"], entry["active"]) == ("stop", 3, "a")
-    assert turn(world) == 0
+    assert world.turn() == 0
     assert world.boot_unit() == 0
     assert not world.running and world.hook() == 1
 
@@ -72,7 +47,7 @@ def test_what_the_other_host_took_over_by_itself_is_stopped_though_the_storage_k
     world: World, capsys: pytest.CaptureFixture[str]
 ) -> None:
     world.answers["192.0.2.12"] = "4 b failed_over\n"
-    assert turn(world) == 1
+    assert world.turn() == 1
     assert not world.running and world.hook() == 1
     assert "b says b is active since epoch 4" in capsys.readouterr().err
 
@@ -80,7 +55,7 @@ def test_what_the_other_host_took_over_by_itself_is_stopped_though_the_storage_k
 def test_the_gate_of_what_was_off_when_it_moved_closes_too(world: World) -> None:
     world.running.clear()
     world.answers["192.0.2.13"] = "4 b\n"
-    assert turn(world) == 0
+    assert world.turn() == 0
     assert world.hook() == 1
 
 
@@ -88,7 +63,7 @@ def test_what_is_no_longer_defined_here_leaves_nothing_to_stop(world: World) -> 
     """Its disks were taken to another host by hand; asked every minute, this is no failure."""
     world.defined = False
     world.answers["192.0.2.13"] = "4 b\n"
-    assert turn(world) == 0
+    assert world.turn() == 0
     assert world.hook() == 1
 
 
@@ -96,7 +71,7 @@ def test_what_is_no_longer_defined_here_leaves_nothing_to_stop(world: World) -> 
 def test_silence_or_anything_but_a_higher_epoch_elsewhere_stops_nothing(world: World, said: dict[str, str]) -> None:
     """The backup storage that was put back to an older day knows less than this host."""
     world.answers = said
-    assert turn(world) == 0
+    assert world.turn() == 0
     assert world.running == {UUID} and world.hook() == 0
 
 
@@ -110,10 +85,10 @@ def test_what_runs_on_where_a_playbook_told_that_it_moved_is_stopped(
     world: World, capsys: pytest.CaptureFixture[str]
 ) -> None:
     moves(world)
-    assert turn(world) == 1
+    assert world.turn() == 1
     assert not world.running and not world.asked
     assert "acme/erp was stopped on a: b is active since epoch 4" in capsys.readouterr().err
-    assert turn(world) == 0
+    assert world.turn() == 0
 
 
 def test_a_host_that_only_stands_by_asks_nobody_and_nothing(world: World) -> None:
@@ -121,7 +96,7 @@ def test_a_host_that_only_stands_by_asks_nobody_and_nothing(world: World) -> Non
     world.boots("two")
     Path(world.gate.registry.confirmation(UUID)).unlink()
     world.running.add("what libvirt is not asked about")
-    assert turn(world) == 0
+    assert world.turn() == 0
     assert not world.asked
 
 
@@ -131,7 +106,7 @@ def test_a_damaged_document_is_told_and_keeps_no_other_vm_running(
     other = "11111111-2222-4333-8444-555555555555"
     world.register(uuid=other, vm="crm", state=str(world.place / "nothing.json"))
     world.answers["192.0.2.13"] = "4 b\n"
-    assert turn(world) == 1
+    assert world.turn() == 1
     assert "nothing.json" in capsys.readouterr().err
     assert not world.running
 
@@ -151,7 +126,7 @@ def minutes(world: World, count: int) -> list[int]:
     codes = []
     for _minute in range(count):
         begun = world.clock
-        codes.append(turn(world))
+        codes.append(world.turn())
         world.clock = begun + 60
     return codes
 
@@ -228,7 +203,7 @@ def test_it_is_not_started_again_where_it_was_taken_over_meanwhile(world: World)
     minutes(world, 12)
     world.answers = {"192.0.2.13": "4 b\n"}
     assert world.boot_unit() == 0
-    assert turn(world) == 0
+    assert world.turn() == 0
     assert not world.running and world.hook() == 1
 
 
@@ -256,7 +231,7 @@ def test_a_kill_between_its_steps_leaves_no_vm_that_nobody_starts_again(
 
     monkeypatch.setattr(_superseded, "_destroyed", killed)
     with pytest.raises(KeyboardInterrupt):
-        turn(world)
+        world.turn()
     monkeypatch.undo()
     minutes(world, 1)
     assert not world.running
@@ -302,46 +277,33 @@ def test_a_lock_that_somebody_holds_keeps_nobody_from_being_told_and_started_aga
     assert world.running == {UUID}
 
 
-# where many VMs ask
-
-
-def another(world: World, number: int, customer: str = "acme") -> str:
-    """One more VM that lives here and was confirmed, running."""
-    uuid = f"11111111-2222-4333-8444-{number:012}"
-    home = world.place / customer / f"vm{number}"
-    home.mkdir(parents=True)
-    (home / "lock").touch()
-    (home / "state.json").write_text(json.dumps(replace(OWN, customer=customer, vm=f"vm{number}", uuid=uuid).as_dict()))
-    world.register(uuid=uuid, customer=customer, vm=f"vm{number}", state=str(home / "state.json"))
-    (world.place / "confirmed" / f"{uuid}.json").write_text("{}")
-    world.running.add(uuid)
-    return uuid
+# while nobody answers
 
 
 def test_a_host_that_was_cut_off_stops_what_moved_within_seconds_of_its_return(world: World) -> None:
     world.answers.clear()
     world.later = {world.clock + 21: {"192.0.2.13": "4 b\n"}}
-    assert turn(world) == 1
+    assert world.turn() == 1
     assert not world.running and world.clock == 25
 
 
 def test_it_asks_on_until_shortly_before_its_next_turn(world: World) -> None:
     world.answers.clear()
-    assert turn(world) == 0
+    assert world.turn() == 0
     assert world.clock == 40 and world.running == {UUID}
 
 
 @pytest.mark.parametrize("answering", ["192.0.2.13", "192.0.2.12"])
 def test_while_anybody_answers_a_look_a_turn_is_enough(world: World, answering: str) -> None:
     world.answers = {answering: "3 a protected\n"}
-    assert turn(world) == 0
+    assert world.turn() == 0
     assert world.clock == 0
 
 
 def test_nobody_is_waited_for_where_nothing_can_run(world: World) -> None:
     world.answers.clear()
     Path(world.gate.registry.confirmation(UUID)).unlink()
-    assert turn(world) == 0
+    assert world.turn() == 0
     assert world.clock == 0
 
 
@@ -349,155 +311,5 @@ def test_what_goes_wrong_is_told_once_a_turn(world: World, capsys: pytest.Captur
     world.register(uuid="11111111-2222-4333-8444-555555555555", vm="crm", state=str(world.place / "nothing.json"))
     (world.place / "nothing.json").write_text("{")
     world.answers.clear()
-    assert turn(world) == 1
+    assert world.turn() == 1
     assert world.clock == 40 and capsys.readouterr().err.count("nothing.json") == 1
-
-
-@pytest.mark.parametrize("outdated", [False, True])
-def test_a_machine_out_of_reach_is_not_waited_for_by_every_vm(
-    world: World, monkeypatch: pytest.MonkeyPatch, outdated: bool
-) -> None:
-    """Five seconds each, times a hundred VMs: nothing that moved would be heard of in time."""
-    world.outdated = outdated
-    monkeypatch.setattr(_superseded, "AT_ONCE", 1)
-    moved = [another(world, number) for number in range(5)][-1]
-    del world.answers["192.0.2.13"]
-    assert turn(world) == 0
-    assert world.asked.count("192.0.2.13") == 1 and world.asked.count("192.0.2.12") == (7 if outdated else 1)
-    # The next turn asks it again.
-    world.answers["192.0.2.13"] = "4 b\n"
-    assert turn(world) == 1
-    assert moved not in world.running
-
-
-@pytest.mark.parametrize(
-    ("silent", "again"),
-    [
-        ("ssh: connect to host {} port 22: Connection timed out", False),
-        ("Connection to {} port 22 timed out", False),
-        # Another VM's key may be another matter.
-        ("rvm-acme@{}: Permission denied (publickey).", True),
-        ("Connection closed by {} port 22", True),
-    ],
-)
-def test_a_gate_waits_once_for_a_machine_out_of_reach(
-    world: World, monkeypatch: pytest.MonkeyPatch, silent: str, again: bool
-) -> None:
-    monkeypatch.setattr(_gate, "AT_ONCE", 1)
-    for number in range(3):
-        another(world, number)
-    world.boots("two")
-    world.silent = silent
-    world.answers.clear()
-    world.gate.openings()
-    # About all four, and then, where that may help, about each.
-    assert world.asked.count("192.0.2.13") == (5 if again else 1)
-
-
-def test_a_machine_is_asked_once_about_all_vms_also_those_that_are_off(world: World) -> None:
-    moved = [another(world, number) for number in range(100)]
-    world.running = {UUID, moved[7]}
-    assert turn(world) == 0
-    assert world.asked == ["192.0.2.13", "192.0.2.12"]
-    world.asked.clear()
-    # What one of them settles the other is not asked about.
-    world.answers["192.0.2.13"] = "4 b\n"
-    assert turn(world) == 1
-    assert world.asked == ["192.0.2.13"] and not world.running
-    assert not any(Path(world.gate.registry.confirmation(uuid)).exists() for uuid in (UUID, *moved))
-
-
-def test_what_moved_is_told_from_what_did_not(world: World) -> None:
-    """One machine's answers about several VMs, one of which it knows nothing of."""
-    _stays, moved, unknown = (another(world, number) for number in range(3))
-    told = {"erp": "3 a protected", "vm0": "3 a protected", "vm1": "4 b protected", "vm2": "rvm knows nothing of it"}
-
-    def run(argv: list[str], **options: Any) -> Completed:
-        if argv[0] != "ssh":
-            return world.run(argv, **options)
-        if argv[-1] == "epoch":
-            return Completed(1, "", "resilient-vm: it knows nothing of it\n")
-        return Completed(0, "".join(f"{vm} {told[vm]}\n" for vm in options["stdin"].split()), "")
-
-    before = set(world.running)
-    gate = replace(world.gate, run=run)
-    assert _superseded.stop(gate, world.sleep, lambda: world.clock) == 1
-    assert before - world.running == {moved} and unknown in world.running
-
-
-def test_customers_are_asked_about_apart(world: World) -> None:
-    """Each by its own account, which can't read what is another's."""
-    for number in range(4):
-        another(world, number, customer="other" if number % 2 else "acme")
-    assert turn(world) == 0
-    assert sorted(world.asked) == ["192.0.2.12"] * 2 + ["192.0.2.13"] * 2
-
-
-def said(world: World, hangs: Callable[[list[str], str], bool]) -> dict[str, list[int | None]]:
-    """What the host hears of each of its VMs in one look; ``hangs`` is asked of each connection's words and names."""
-
-    def run(argv: list[str], **options: Any) -> Completed:
-        if argv[0] == "ssh" and hangs(argv, options["stdin"] or ""):
-            world.asked.append(argv[-2].partition("@")[2])
-            raise ResilientVmError("ssh did not end within 30 seconds")
-        return world.run(argv, **options)
-
-    gate = replace(world.gate, run=run)
-    entries = gate.registry.read()[0]
-    gate = gate.round(entries)
-    return {entry.vm: [answer.epoch for answer in gate.answers(entry, OWN)] for entry in entries}
-
-
-def test_one_vm_over_which_a_machine_hangs_keeps_no_other_from_its_answer(world: World) -> None:
-    """Whoever nobody answers may have to stop."""
-    for number in range(3):
-        another(world, number)
-    heard = said(world, lambda words, names: "acme.vm1" in " ".join(words) or "vm1" in names.split())
-    assert heard == {"erp": [3, 3], "vm0": [3, 3], "vm1": [None, None], "vm2": [3, 3]}
-
-
-def test_a_customer_over_whom_a_machine_hangs_keeps_no_other_from_its_answer(world: World) -> None:
-    for number in range(2):
-        another(world, number, customer="other")
-    heard = said(world, lambda words, _names: "other.vm" in " ".join(words))
-    assert heard == {"erp": [3, 3], "vm0": [None, None], "vm1": [None, None]}
-
-
-def test_a_machine_that_hangs_over_all_is_not_waited_for_by_every_vm(world: World) -> None:
-    """Half a minute each."""
-    for number in range(20):
-        another(world, number)
-    heard = said(world, lambda words, _names: words[-2].endswith("@192.0.2.13"))
-    assert set(map(tuple, heard.values())) == {(None, 3)}
-    # About all at once, about one, and to know that it is not that one's fault about another.
-    assert world.asked.count("192.0.2.13") == 3 and world.asked.count("192.0.2.12") == 1
-
-
-def test_a_machine_out_of_reach_is_not_tried_for_each_customer(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_asking, "AT_ONCE", 1)
-    for number in range(20):
-        another(world, number, customer=f"customer{number // 2}")
-    del world.answers["192.0.2.13"]
-    assert turn(world) == 0
-    assert world.asked.count("192.0.2.13") == 1 and world.asked.count("192.0.2.12") == 11
-
-
-def test_what_one_question_about_all_leaves_open_is_asked_by_the_vms_own_key(world: World) -> None:
-    another(world, 0)
-    world.untold = {"erp"}
-    world.answers["192.0.2.13"] = "4 b protected\n"
-    assert turn(world) == 1
-    assert UUID not in world.running
-
-
-def test_a_question_that_can_not_be_begun_keeps_no_vm_from_being_looked_at(world: World) -> None:
-    another(world, 0)
-
-    def run(argv: list[str], **options: Any) -> Completed:
-        if argv[0] == "ssh" and argv[-1] == "epochs":
-            raise BlockingIOError(11, "Resource temporarily unavailable")
-        return world.run(argv, **options)
-
-    world.answers["192.0.2.13"] = "4 b protected\n"
-    assert _superseded.stop(replace(world.gate, run=run), world.sleep, lambda: world.clock) == 1
-    assert not world.running
