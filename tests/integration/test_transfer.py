@@ -40,8 +40,8 @@ nbd.Buffer = Counted
 for target in ("vda", "vdb"):
     disk = SnapshotDisk({"target": target, "size_bytes": 32 << 20, "export": "", "socket": "/run/two.sock"})
     asked = [disk.ask(16 * number, number + 1) for number in range(16)]
-    for one in asked:
-        assert len(disk.answer(one)) == (asked.index(one) + 1) << 16
+    for blocks, one in enumerate(asked, 1):
+        assert len(disk.answer(one)) == blocks << 16
         disk.done(one)
     disk.close()
 print(len(made))
@@ -119,7 +119,7 @@ def test_what_shrinks_is_packed_on_a_slow_line(line: Line) -> None:
 
 def test_a_copy_is_right_where_a_hosts_libnbd_is_older(line: Line) -> None:
     line.write("cat /dev/urandom", 8)
-    place = line.world.on("a", "python3 -c 'import site; print(site.getsitepackages()[0])'").strip()
+    place = line.world.on("a", "python3 -c 'import site; print(site.getsitepackages()[0])'")
     line.world.lab("exec", "a", "sh", "-c", f"mkdir -p {place} && cat > {place}/nbd.py", stdin=LIBNBD_1_10)
     try:
         assert line.world.on("a", "python3 -c 'import nbd; print(hasattr(nbd.Buffer, \"to_buffer\"))'") == "False"
